@@ -159,6 +159,7 @@ struct kf_queue {
 struct kf_buffer {
     kf_device *device;
     size_t bytes;
+    int alignment; /* bytes of the address; set by the backend for wrapped buffers, else 0 = the device's */
     bool adopted;
 };
 struct kf_program {

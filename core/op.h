@@ -28,7 +28,7 @@ typedef struct kf_tensor_decl {
     const char *name;
     kf_role role;
     bool optional;
-    const char *alias; /* an output: the input whose memory it may be (in place); NULL = none */
+    const char *alias; /* an output: inputs whose memory it may be (in place), "x y"; NULL = none */
     const char *dims;  /* names out of the op's dims, outermost first: "rows cols" */
     kf_dtype dtype;    /* KF_NONE = the problem's dtype (f32, f16, bf16); else this one, always */
     const char *help;
@@ -126,10 +126,7 @@ typedef struct kf_define {
     int64_t value;
 } kf_define;
 
-typedef enum kf_step_kind { KF_STEP_KERNEL, KF_STEP_FILL, KF_STEP_COPY } kf_step_kind;
-
-typedef struct kf_step {
-    kf_step_kind kind;
+typedef struct kf_step { /* one kernel launch; other kinds of step come with the first op that needs them */
     const char *source; /* kernel file stem; the op's name unless set */
     const char *entry;
     kf_grid grid;
@@ -190,6 +187,7 @@ kf_status kf_plan_check(const kf_plan *plan);
 struct kf_variant {
     const char *name;
     const char *help;
+    const char *tensors; /* optional tensors that this variant takes (ceilings: each roof its own); NULL = none */
     uint64_t needs; /* capabilities of the target; missing ones are KF_UNSUPPORTED by name */
     /* Fills the knobs not set by hand. */
     void (*defaults)(const kf_problem *problem, const kf_target *target, kf_config *config);
@@ -230,13 +228,15 @@ const kf_variant *kf_op_variant(const kf_op *op, const char *name);
 int kf_op_knob(const kf_op *op, const char *name); /* -1 */
 int kf_op_dim(const kf_op *op, const char *name);  /* -1 */
 int kf_op_dim_count(const kf_op *op);
+bool kf_listed(const char *list, const char *word); /* words separated by single spaces */
 bool kf_knob_used(const kf_knob_decl *knob, const char *variant);
 void kf_config_default(kf_config *config, int knob, int64_t value); /* unless set by hand */
 
 /* ---- problem.c ---------------------------------------------------------------------------- */
 
-/* Contiguous tensors for the given dims (order of op->dims), optional ones left out. */
-kf_status kf_problem_shape(kf_problem *problem, kf_dtype dtype, const int64_t *dims);
+/* Contiguous tensors for the given dims (order of op->dims): the required ones, and of the optional ones those
+ * listed in `optional` ("b c", usually a variant's `tensors`; NULL = none). */
+kf_status kf_problem_shape(kf_problem *problem, kf_dtype dtype, const int64_t *dims, const char *optional);
 /* Checks presence, dtypes and roles against the table, then calls derive. Idempotent. */
 kf_status kf_problem_derive(kf_problem *problem);
 /* For ops on rows: every tensor declared with the dims "A B" has its last axis as B (stride 1) and its leading axes

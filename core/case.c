@@ -1,0 +1,218 @@
+/* The one text form of "this op, variant, shape, knobs": tuned lines, result rows and --case= all
+ * use it. softmax fused f32 rows=4096 cols=16384 VECS=4 stride.x=16640 seed=42
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "op.h"
+#include "backend.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static kf_status whole(const char *name, const char *text, int64_t *value)
+{
+    char *end;
+    errno = 0;
+    const long long parsed = strtoll(text, &end, 10);
+    if (end == text || *end || errno)
+        return kf_fail(KF_INVALID, "%s takes a whole number, not '%s'", name, text);
+    *value = parsed;
+    return KF_OK;
+}
+
+static int tensor_index(const kf_op *op, const char *name)
+{
+    for (int i = 0; i < op->tensor_count; i++)
+        if (!strcmp(op->tensors[i].name, name))
+            return i;
+    return -1;
+}
+
+static kf_status set_tensor(kf_case *c, const char *name, const char *value)
+{
+    const bool stride = !strncmp(name, "stride.", 7);
+    const int i = tensor_index(c->op, name + 7);
+    if (i < 0)
+        return kf_fail(KF_INVALID, "op %s has no tensor '%s'", c->op->name, name + 7);
+    int64_t *place = stride ? &c->stride[i] : &c->offset[i];
+    const kf_status status = whole(name, value, place);
+    return status == KF_OK && *place < 0 ? kf_fail(KF_INVALID, "%s cannot be negative", name)
+                                         : status;
+}
+
+static kf_status set_attribute(kf_case *c, int i, const char *value)
+{
+    char *end;
+    const double parsed = strtod(value, &end);
+    if (end == value || *end)
+        return kf_fail(KF_INVALID, "attribute %s takes a number, not '%s'",
+                       c->op->attributes[i].name, value);
+    c->attribute[i] = (kf_attribute){.set = true, .i = (int64_t)parsed, .f = parsed};
+    return c->op->attributes[i].real ? KF_OK
+                                     : whole(c->op->attributes[i].name, value, &c->attribute[i].i);
+}
+
+static kf_status set_word(kf_case *c, char *word)
+{
+    char *value = strchr(word, '=');
+    if (!value)
+        return kf_fail(KF_INVALID,
+                       "a case is written OP VARIANT DTYPE NAME=VALUE ...: '%s' has no value",
+                       word);
+    *value++ = 0;
+    const int dim = kf_op_dim(c->op, word), knob = kf_op_knob(c->op, word);
+    if (dim >= 0)
+        return whole(word, value, &c->dim[dim]);
+    if (knob >= 0) {
+        c->config.set[knob] = true;
+        return whole(word, value, &c->config.knob[knob]);
+    }
+    if (!strncmp(word, "stride.", 7) || !strncmp(word, "offset.", 7))
+        return set_tensor(c, word, value);
+    if (!strcmp(word, "seed")) {
+        char *end;
+        c->seed = strtoull(value, &end, 10);
+        return end != value && !*end
+                   ? KF_OK
+                   : kf_fail(KF_INVALID, "seed takes a whole number, not '%s'", value);
+    }
+    for (int i = 0; i < c->op->attribute_count; i++)
+        if (!strcmp(c->op->attributes[i].name, word))
+            return set_attribute(c, i, value);
+    return kf_fail(KF_INVALID, "op %s has no dim, knob or attribute '%s'", c->op->name, word);
+}
+
+static kf_status set_head(kf_case *c, int place, const char *word)
+{
+    if (place == 0) {
+        c->op = kf_op_find(word);
+        for (int i = 0; c->op && i < KF_MAX_DIMS; i++)
+            c->dim[i] = -1;
+        return c->op ? KF_OK : kf_fail(KF_INVALID, "there is no op '%s'", word);
+    }
+    if (place == 1) {
+        c->variant = kf_op_variant(c->op, word);
+        return c->variant || !strcmp(word, "default")
+                   ? KF_OK
+                   : kf_fail(KF_INVALID, "op %s has no variant '%s'", c->op->name, word);
+    }
+    c->dtype = kf_dtype_parse(word);
+    return c->dtype ? KF_OK : kf_fail(KF_INVALID, "there is no dtype '%s'", word);
+}
+
+kf_status kf_case_parse(const char *text, kf_case *out)
+{
+    kf_case c = {0};
+    char copy[1024], *save = NULL;
+    int place = 0;
+    if (snprintf(copy, sizeof copy, "%s", text) >= (int)sizeof copy)
+        return kf_fail(KF_INVALID, "a case has at most %zu characters", sizeof copy - 1);
+    for (char *word = strtok_r(copy, " \t\n", &save); word;
+         word = strtok_r(NULL, " \t\n", &save), place++) {
+        const kf_status status = place < 3 ? set_head(&c, place, word) : set_word(&c, word);
+        if (status != KF_OK)
+            return status;
+    }
+    if (place < 3)
+        return kf_fail(KF_INVALID, "a case is written OP VARIANT DTYPE NAME=VALUE ...");
+    for (int i = 0; i < kf_op_dim_count(c.op); i++)
+        if (c.dim[i] < 0)
+            return kf_fail(KF_INVALID, "a case of op %s needs its dims (%s), each at least 0",
+                           c.op->name, c.op->dims);
+    for (int i = 0; i < c.op->attribute_count; i++)
+        if (!c.attribute[i].set)
+            c.attribute[i].i = (int64_t)(c.attribute[i].f = c.op->attributes[i].fallback);
+    *out = c;
+    return KF_OK;
+}
+
+/* ---- printing ----------------------------------------------------------------------------- */
+
+typedef struct writer {
+    char *buffer;
+    size_t room;
+    int length;
+} writer;
+
+static void put(writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put(writer *w, const char *format, ...)
+{
+    va_list arguments;
+    const size_t used = (size_t)w->length < w->room ? (size_t)w->length : w->room;
+    va_start(arguments, format);
+    w->length += vsnprintf(w->buffer ? w->buffer + used : NULL, w->room - used, format, arguments);
+    va_end(arguments);
+}
+
+static void put_dims(writer *w, const kf_case *c)
+{
+    const char *word = c->op->dims;
+    for (int i = 0; *word; i++) {
+        const size_t n = strcspn(word, " ");
+        put(w, " %.*s=%lld", (int)n, word, (long long)c->dim[i]);
+        word += n + (word[n] == ' ');
+    }
+}
+
+int kf_case_print(const kf_case *c, char *buffer, size_t bytes)
+{
+    const kf_op *op = c->op;
+    writer w = {.buffer = bytes ? buffer : NULL, .room = bytes};
+    put(&w, "%s %s %s", op->name, c->variant ? c->variant->name : "default",
+        kf_dtype_name(c->dtype));
+    put_dims(&w, c);
+    for (int i = 0; i < op->attribute_count; i++) {
+        if (c->attribute[i].set && op->attributes[i].real)
+            put(&w, " %s=%.17g", op->attributes[i].name, c->attribute[i].f);
+        else if (c->attribute[i].set)
+            put(&w, " %s=%lld", op->attributes[i].name, (long long)c->attribute[i].i);
+    }
+    for (int i = 0; i < op->knob_count; i++)
+        if (c->config.set[i])
+            put(&w, " %s=%lld", op->knobs[i].name, (long long)c->config.knob[i]);
+    for (int i = 0; i < op->tensor_count; i++)
+        if (c->stride[i])
+            put(&w, " stride.%s=%lld", op->tensors[i].name, (long long)c->stride[i]);
+    for (int i = 0; i < op->tensor_count; i++)
+        if (c->offset[i])
+            put(&w, " offset.%s=%lld", op->tensors[i].name, (long long)c->offset[i]);
+    put(&w, " seed=%llu", (unsigned long long)c->seed);
+    return w.length;
+}
+
+/* ---- to a problem ------------------------------------------------------------------------- */
+
+/* Buffers start at 256 bytes at least (cuMemAlloc) or the device's base alignment, 128 at least
+ * where 16-byte accesses matter; an offset leaves of it what divides both. */
+static int32_t offset_alignment(int64_t offset, int size)
+{
+    int32_t alignment = 128;
+    while (offset * size % alignment)
+        alignment /= 2;
+    return alignment;
+}
+
+kf_status kf_case_problem(const kf_case *c, kf_problem *problem)
+{
+    kf_status status =
+        kf_problem_shape(problem, c->dtype, c->dim, c->variant ? c->variant->tensors : NULL);
+    if (status != KF_OK)
+        return status;
+    memcpy(problem->attribute, c->attribute, sizeof problem->attribute);
+    for (int i = 0; i < c->op->tensor_count; i++) {
+        kf_tensor *t = &problem->tensor[i];
+        if (!t->dtype)
+            continue;
+        t->alignment = offset_alignment(c->offset[i], kf_dtype_bytes(t->dtype));
+        if (!c->stride[i])
+            continue;
+        if (t->rank < 2)
+            return kf_fail(KF_INVALID, "tensor '%s' of op %s has no rows to give a stride",
+                           c->op->tensors[i].name, c->op->name);
+        t->stride[0] = c->stride[i];
+        status = kf_problem_tensor(problem, c->op->tensors[i].name, t);
+        if (status != KF_OK)
+            return status;
+    }
+    return KF_OK;
+}
