@@ -151,6 +151,8 @@ struct kf_device {
     uint64_t calls[KF_SLOT_COUNT];  /* slot calls, counted by the front end */
     int live;                       /* open handles that belong to the device, itself excluded */
     uint64_t cache_hits, cache_misses;
+    char compiler[256]; /* by device_open: what program_build uses beside the driver, its version and
+                           options of the user's; "" = the driver's own. Part of the cache's key */
 };
 struct kf_queue {
     kf_device *device;
