@@ -1,0 +1,105 @@
+# The devices that tests run on. Included after the tests have been added: every test gets its environment
+# here, and every program labelled `opencl` or `simulate` runs once per OpenCL implementation found.
+# An implementation is chosen by OCL_ICD_VENDORS, a folder with exactly one .icd file: both ICD loaders
+# understand that. The test named like its program is the first lane: PoCL, or Oclgrind for `simulate`;
+# the others are NAME:rusticl and so on. SPDX-License-Identifier: Apache-2.0
+
+# kf_icd(NAME library...): makes icd/NAME/NAME.icd when one of the driver's libraries is found.
+function(kf_icd name)
+    set(folder ${CMAKE_BINARY_DIR}/icd/${name})
+    unset(library)
+    # Looked for anew at every configure: packages come and go.
+    find_file(library NAMES ${ARGN} NO_CACHE PATH_SUFFIXES oclgrind
+        PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE} /usr/lib64 /usr/lib /usr/local/lib /usr/local/lib64
+              /usr/lib/${CMAKE_SYSTEM_PROCESSOR}-linux-gnu
+        NO_CMAKE_FIND_ROOT_PATH)
+    if(library)
+        file(MAKE_DIRECTORY ${folder})
+        file(CONFIGURE OUTPUT ${folder}/${name}.icd CONTENT "${library}\n")
+        set(kf_icd_${name} ${folder} PARENT_SCOPE)
+    else()
+        file(REMOVE_RECURSE ${folder})
+        set(kf_icd_${name} "" PARENT_SCOPE)
+    endif()
+endfunction()
+
+kf_icd(pocl libpocl.so.2 libpocl.so)
+kf_icd(rusticl libRusticlOpenCL.so.1)
+kf_icd(oclgrind liboclgrind-rt-icd.so)
+kf_icd(nvidia libnvidia-opencl.so.1)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/icd/none)
+
+# kf_lane(TEST IMPLEMENTATION): the environment of one test on one implementation.
+function(kf_lane test name)
+    # PoCL's compiled kernels stay between runs; everything else that a test caches is the lane's own.
+    string(MAKE_C_IDENTIFIER ${test} file)
+    set(environment
+        OCL_ICD_VENDORS=${kf_icd_${name}}
+        XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/cache/${name}
+        POCL_CACHE_DIR=${CMAKE_BINARY_DIR}/cache/pocl-kernels
+        CMOCKA_XML_FILE=${CMAKE_BINARY_DIR}/xml/${file}.%g.xml)
+    if(name STREQUAL rusticl)
+        list(APPEND environment RUSTICL_ENABLE=llvmpipe)
+    elseif(name STREQUAL oclgrind)
+        list(APPEND environment OCLGRIND_LOG=${CMAKE_BINARY_DIR}/xml/${file}.oclgrind.log
+            OCLGRIND_CHECK_API=1 OCLGRIND_DATA_RACES=1 OCLGRIND_UNINITIALIZED=1 OCLGRIND_UNIFORM_WRITES=1)
+    endif()
+    set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT ${environment})
+endfunction()
+
+function(kf_lanes)
+    file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/xml ${CMAKE_BINARY_DIR}/cache/pocl-kernels)
+    get_property(tests DIRECTORY PROPERTY TESTS)
+    foreach(test IN LISTS tests)
+        get_property(labels TEST ${test} PROPERTY LABELS)
+        set(first pocl)
+        set(others)
+        if(TARGET ${test})
+            if("simulate" IN_LIST labels)
+                set(first oclgrind)
+            elseif("opencl" IN_LIST labels)
+                set(others rusticl oclgrind nvidia)
+            endif()
+        endif()
+        if(NOT kf_icd_${first})
+            set(kf_icd_${first} ${CMAKE_BINARY_DIR}/icd/none)
+        endif()
+        get_property(timeout TEST ${test} PROPERTY TIMEOUT)
+        foreach(name IN LISTS others)
+            if(kf_icd_${name})
+                set(lane_labels opencl)
+                set(run ${test})
+                if(name STREQUAL oclgrind)
+                    set(lane_labels simulate)
+                    set(run ${PROJECT_SOURCE_DIR}/scripts/oclgrind $<TARGET_FILE:${test}>)
+                endif()
+                add_test(NAME ${test}:${name} COMMAND ${run})
+                set_tests_properties(${test}:${name} PROPERTIES LABELS ${lane_labels} SKIP_RETURN_CODE 77)
+                if(timeout)
+                    set_tests_properties(${test}:${name} PROPERTIES TIMEOUT ${timeout})
+                endif()
+                kf_lane(${test}:${name} ${name})
+            endif()
+        endforeach()
+        kf_lane(${test} ${first})
+    endforeach()
+
+    if(NOT TARGET test_conformance)
+        return()
+    endif()
+    # It takes every device it sees: on a GPU host the OpenCL lanes must not run the CUDA device too.
+    foreach(name "" :rusticl :oclgrind :nvidia)
+        if(TEST test_conformance${name})
+            set_property(TEST test_conformance${name} APPEND PROPERTY ENVIRONMENT KFUSE_BACKEND=opencl)
+        endif()
+    endforeach()
+    # The same program on the GPU where there is one, or where one is demanded.
+    if(EXISTS /dev/nvidiactl OR "$ENV{KFUSE_REQUIRE}" MATCHES "cuda")
+        add_test(NAME test_conformance:cuda COMMAND test_conformance --backend=cuda)
+        set_tests_properties(test_conformance:cuda PROPERTIES LABELS cuda SKIP_RETURN_CODE 77 TIMEOUT 1800)
+        kf_lane(test_conformance:cuda pocl)
+        set_property(TEST test_conformance:cuda APPEND PROPERTY ENVIRONMENT KFUSE_REQUIRE=cuda)
+    endif()
+endfunction()
+
+kf_lanes()

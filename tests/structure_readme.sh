@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# label: structure
+# The README's table is what results/ says; and the script refuses what it must. Mistake caught: a number in
+# the README that nobody measured, a table made from a run whose roofs were slow.
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/readme_table --check
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+mkdir "$folder/results"
+printf '%s\n' 'before' '<!-- results: begin (written by scripts/readme_table, not by hand) -->' \
+    '<!-- results: end -->' 'after' >"$folder/README.md"
+row() { # op variant backend shape bytes ns process
+    printf '{"record":"result","op":"%s","variant":"%s","backend":"%s","device":"NVIDIA H200","dtype":"f32","shape":%s,"cache":"cold","status":"ok","bytes_min":%s,"time_ns":{"median":%s},"process":%s}\n' "$@"
+}
+rows() { # nanoseconds of the copy roof
+    local backend
+    echo '{"record":"run","schema_version":"1.0"}'
+    for backend in cuda opencl; do
+        row ceilings copy $backend '[268435456]' 2147483648 "$1" 1
+        row ceilings read $backend '[268435456]' 1073741824 230000 1
+        row softmax unfused $backend '[4096,4096]' 536887296 139000 1
+        row softmax fused $backend '[4096,4096]' 134217728 30000 1
+        row softmax fused $backend '[4096,4096]' 134217728 34000 2
+        row softmax fused $backend '[4096,4096]' 134217728 39000 3
+    done
+    echo '{"record":"end","exit":0}'
+}
+table() {
+    scripts/readme_table --results "$folder/results" --readme "$folder/README.md" "$@"
+}
+rows 500000 >"$folder/results/h200.jsonl"
+if table --check 2>/dev/null; then
+    echo "--check accepted a README without the table"
+    exit 1
+fi
+table
+table --check
+grep -qF '| softmax | f32 | 4096×4096 | 139.0 | 34.0 | 4.09× | 139.0 | 34.0 | 4.09× | 1.00 |' "$folder/README.md" || {
+    echo "the table is not the median over processes:"
+    cat "$folder/README.md"
+    exit 1
+}
+rows 520000 >"$folder/results/h200.jsonl"
+if table 2>/dev/null; then
+    echo "a file whose copy roof is 4.13 TB/s was accepted"
+    exit 1
+fi
+# Rows of the OpenCL device alone, without any roof.
+row softmax fused opencl '[4096,4096]' 134217728 30000 1 >"$folder/results/h200.jsonl"
+if table 2>/dev/null; then
+    echo "a file without roofs was accepted"
+    exit 1
+fi
