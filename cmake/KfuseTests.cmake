@@ -1,0 +1,61 @@
+# Every tests/test_*.c is one CMocka program, every tests/*.sh one script. A comment among their first lines
+# says more:  label: opencl  (default: unit) and  timeout: 900  (seconds, default 300). Exit 77 = skipped.
+# SPDX-License-Identifier: Apache-2.0
+
+function(kfuse_test_properties test file)
+    file(STRINGS ${file} head LIMIT_COUNT 8)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    set(labels unit)
+    set(timeout 300)
+    if(head MATCHES "[*#/] *label: *([a-z ]*[a-z])")
+        string(REPLACE " " ";" labels ${CMAKE_MATCH_1})
+    endif()
+    if(head MATCHES "[*#/] *timeout: *([0-9]+)")
+        set(timeout ${CMAKE_MATCH_1})
+    endif()
+    set_tests_properties(${test} PROPERTIES
+        LABELS "${labels}" TIMEOUT ${timeout} SKIP_RETURN_CODE 77
+        ENVIRONMENT "KFUSE_SOURCE=${PROJECT_SOURCE_DIR};KFUSE_BUILD=${PROJECT_BINARY_DIR}")
+endfunction()
+
+file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/test_*.c)
+foreach(file IN LISTS files)
+    cmake_path(GET file STEM test)
+    add_executable(${test} ${file})
+    kfuse_flags(${test})
+    set_target_properties(${test} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+    target_include_directories(${test} PRIVATE ${PROJECT_SOURCE_DIR})
+    target_include_directories(${test} SYSTEM PRIVATE ${KFUSE_OPENCL_INCLUDE})
+    target_compile_definitions(${test} PRIVATE
+        KF_SOURCE_DIR="${PROJECT_SOURCE_DIR}" KF_BUILD_DIR="${PROJECT_BINARY_DIR}")
+    target_link_libraries(${test} PRIVATE
+        $<TARGET_NAME_IF_EXISTS:kfuse_harness> kfuse_core kfuse::cmocka m ${CMAKE_DL_LIBS} Threads::Threads)
+    file(STRINGS ${file} wants_toolkit REGEX "KF_HAVE_CUDA_HEADERS" LIMIT_COUNT 1)
+    if(wants_toolkit AND KFUSE_CUDA_INCLUDE)
+        target_compile_definitions(${test} PRIVATE KF_HAVE_CUDA_HEADERS)
+        target_include_directories(${test} SYSTEM PRIVATE ${KFUSE_CUDA_INCLUDE})
+    endif()
+    add_test(NAME ${test} COMMAND ${test})
+    kfuse_test_properties(${test} ${file})
+endforeach()
+
+file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/*.sh)
+foreach(file IN LISTS files)
+    cmake_path(GET file STEM test)
+    add_test(NAME ${test} COMMAND ${file} WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
+    kfuse_test_properties(${test} ${file})
+endforeach()
+
+if(KFUSE_FUZZ)
+    file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/fuzz_*.c)
+    foreach(file IN LISTS files)
+        cmake_path(GET file STEM fuzz)
+        add_executable(${fuzz} ${file})
+        set_target_properties(${fuzz} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+        target_link_options(${fuzz} PRIVATE -fsanitize=fuzzer)
+        target_link_libraries(${fuzz} PRIVATE $<TARGET_NAME_IF_EXISTS:kfuse_harness> kfuse_core)
+    endforeach()
+endif()
+
+# The OpenCL implementations on which the programs run.
+include(${PROJECT_SOURCE_DIR}/tests/lanes.cmake OPTIONAL)
