@@ -3,8 +3,7 @@
  * one slot call per step. SPDX-License-Identifier: Apache-2.0 */
 #include "op.h"
 #include "backend.h"
-#include "source.h"
-#include <stdio.h>
+#include "program.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,90 +27,21 @@ struct kf_exec {
 
 /* ---- building ----------------------------------------------------------------------------- */
 
-static bool same_build(const kf_step *a, const kf_step *b)
-{
-    return !strcmp(a->source, b->source) && a->grid.threads == b->grid.threads &&
-           a->grid.local_bytes == b->grid.local_bytes &&
-           a->grid.least_groups == b->grid.least_groups &&
-           a->grid.register_cap == b->grid.register_cap &&
-           a->grid.arch_specific == b->grid.arch_specific && a->define_count == b->define_count &&
-           !memcmp(a->define, b->define, (size_t)a->define_count * sizeof a->define[0]);
-}
-
-enum { DEFINE_BYTES = 80, MAX_LINES = KF_MAX_DEFINES + KF_MAX_STEPS + 8 };
-
-typedef struct lines { /* "NAME VALUE" */
-    char text[MAX_LINES][DEFINE_BYTES];
-    const char *line[MAX_LINES];
-    int count;
-} lines;
-
-static void add_line(lines *l, const char *prefix, const char *name, int64_t value)
-{
-    snprintf(l->text[l->count], DEFINE_BYTES, "%s%s %lld", prefix, name, (long long)value);
-    l->line[l->count] = l->text[l->count];
-    l->count++;
-}
-
-static void add_common(lines *l, const kf_exec *exec, const kf_step *step)
-{
-    const kf_target *target = &exec->device->info.target;
-    add_line(l, "", "KF_DTYPE", exec->plan->problem.dtype);
-    add_line(l, "", "KF_CAP_SHUFFLE", (target->capabilities & KF_CAP_SHUFFLE) != 0);
-    add_line(l, "", "KF_CAP_PTX", (target->capabilities & KF_CAP_PTX) != 0);
-    add_line(l, "", "WARP", target->warp > 0 ? target->warp : 1);
-    if (step->grid.local_bytes)
-        add_line(l, "", "LOCAL_BYTES", step->grid.local_bytes);
-    for (int i = 0; i < step->define_count; i++)
-        add_line(l, "", step->define[i].name, step->define[i].value);
-}
-
 /* Builds one program for `first` and every later step that builds alike. */
 static kf_status build_program(kf_exec *exec, int first)
 {
-    const kf_step *step = &exec->plan->step[first];
-    const char *entry[KF_MAX_STEPS];
-    char *text = NULL, name[72];
-    size_t bytes;
-    int entry_count = 0;
-    lines *l = calloc(1, sizeof *l);
-    if (!l)
-        return kf_fail(KF_OUT_OF_MEMORY, "kf_prepare: no host memory for the defines of %s",
-                       step->entry);
-    add_common(l, exec, step);
-    for (int s = first; s < exec->plan->step_count; s++) {
-        const kf_step *other = &exec->plan->step[s];
-        bool known = false;
-        if (exec->program_of[s] >= 0 || !same_build(step, other))
-            continue;
-        exec->program_of[s] = exec->program_count;
-        for (int e = 0; e < entry_count; e++)
-            known |= !strcmp(entry[e], other->entry);
-        if (known)
-            continue;
-        entry[entry_count++] = other->entry;
-        add_line(l, "KF_ENTRY_", other->entry, 1);
-    }
-    kf_status status =
-        kf_source_compose(exec->device->backend, step->source, exec->device->read_kernels, l->line,
-                          l->count, &text, &bytes);
-    snprintf(name, sizeof name, "%s.%s", step->source, exec->device->backend->suffix);
-    if (status == KF_OK)
-        status = kf_cache_build(exec->device,
-                                &(kf_program_desc){.name = name,
-                                                   .text = text,
-                                                   .entries = entry,
-                                                   .entry_count = entry_count,
-                                                   .threads = step->grid.threads,
-                                                   .least_groups = step->grid.least_groups,
-                                                   .register_cap = step->grid.register_cap,
-                                                   .local_bytes = step->grid.local_bytes,
-                                                   .arch_specific = step->grid.arch_specific},
-                                &exec->program[exec->program_count]);
+    kf_step_program *made;
+    kf_status status = kf_step_program_make(exec->plan, first, exec->device->backend,
+                                            exec->device->read_kernels, &made);
+    if (status != KF_OK)
+        return status;
+    status = kf_cache_build(exec->device, &made->desc, &exec->program[exec->program_count]);
+    for (int s = first; status == KF_OK && s < exec->plan->step_count; s++)
+        if (made->covers[s])
+            exec->program_of[s] = exec->program_count;
     if (status == KF_OK)
         exec->program_count++;
-    free(text);
-    free(l);
+    kf_step_program_free(made);
     return status;
 }
 
