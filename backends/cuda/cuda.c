@@ -337,37 +337,49 @@ kf_status cuda_record_begin(kf_queue *queue)
     return status;
 }
 
-/* Whatever happened in between, the stream leaves its capturing state. */
-static kf_status end_capture(kf_queue *queue, kfcu_graph_exec *exec)
+/* A graph's instance is a copy of it. No instance stays behind a failure. */
+static kfcu_result instantiate(kfcu_graph graph, kfcu_graph_exec *exec, const char **call)
+{
+    *call = "cuGraphInstantiate";
+    kfcu_result result = kfcu.GraphInstantiate(exec, graph, 0);
+    const kfcu_result destroyed = kfcu.GraphDestroy(graph);
+    if (result == KF_CUDA_SUCCESS && destroyed != KF_CUDA_SUCCESS) {
+        kfcu.GraphExecDestroy(*exec);
+        *call = "cuGraphDestroy";
+        result = destroyed;
+    }
+    return result;
+}
+
+/* Whatever happened in between, the stream leaves its capturing state; `own` may be NULL for that.
+ */
+static kf_status end_capture(kf_queue *queue, cuda_recording *own)
 {
     kfcu_graph graph = NULL;
+    const char *call = "cuStreamEndCapture";
     const kf_status status = cuda_enter(queue->device);
     if (status != KF_OK) {
         return status;
     }
     kfcu_result result = kfcu.StreamEndCapture(stream_of(queue), &graph);
-    if (result != KF_CUDA_SUCCESS) {
-        return cuda_leave(queue->device, result, "cuStreamEndCapture");
+    if (result == KF_CUDA_SUCCESS) {
+        result = own ? instantiate(graph, &own->exec, &call) : kfcu.GraphDestroy(graph);
     }
-    result = kfcu.GraphInstantiate(exec, graph, 0);
-    kfcu.GraphDestroy(graph); /* the instance is a copy */
-    return cuda_leave(queue->device, result, "cuGraphInstantiate");
+    return cuda_leave(queue->device, result, call);
 }
 
 kf_status cuda_record_end(kf_queue *queue, kf_recording **recording)
 {
-    kfcu_graph_exec exec = NULL;
-    const kf_status status = end_capture(queue, &exec);
-    if (status != KF_OK) {
-        return status;
-    }
     cuda_recording *own = calloc(1, sizeof *own);
+    const kf_status status = end_capture(queue, own);
     if (!own) {
-        kfcu.GraphExecDestroy(exec);
         return kf_fail(KF_OUT_OF_MEMORY, "cuda: no memory for a recording");
     }
+    if (status != KF_OK) {
+        free(own);
+        return status;
+    }
     own->base.device = queue->device;
-    own->exec = exec;
     *recording = &own->base;
     return KF_OK;
 }

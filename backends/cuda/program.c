@@ -134,12 +134,13 @@ kf_status cuda_program_close(kf_program *program)
 {
     cuda_program *own = (cuda_program *)program;
     kf_device *device = program->device;
-    kf_status status = device->lost ? KF_OK : cuda_enter(device);
-    if (status == KF_OK && !device->lost) {
+    const bool lost = device->lost; /* then every call answers with the old error */
+    kf_status status = cuda_enter(device);
+    if (status == KF_OK) {
         status = cuda_leave(device, kfcu.ModuleUnload(own->module), "cuModuleUnload");
     }
     free_program(own);
-    return status;
+    return lost ? KF_OK : status;
 }
 
 /* ---- kernels ------------------------------------------------------------------------------ */
@@ -166,7 +167,8 @@ static kf_kernel_info kernel_info(const cuda_kernel *own)
 /* Inside the context. A kernel's static share counts against the same 48 KiB. */
 static kfcu_result allow_shared(const cuda_kernel *own, const kf_kernel_info *info)
 {
-    if (own->shared_bytes == 0 || info->local_bytes <= PLAIN_SHARED_BYTES) {
+    const bool known = info->local_bytes >= 0;
+    if ((known ? info->local_bytes : own->shared_bytes) <= PLAIN_SHARED_BYTES) {
         return KF_CUDA_SUCCESS;
     }
     return kfcu.FuncSetAttribute(own->function, KF_CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
