@@ -132,6 +132,7 @@ struct kf_backend {
     const char *name;     /* "cuda" */
     const char *kernels;  /* folder and suffix of its texts: "cuda" + ".cu", "opencl" + ".cl" */
     const char *suffix;   /* "cu" */
+    bool pretended;       /* no device behind it: opened only when named */
 #define SLOT(verb, parameters) kf_status(*verb) parameters;
     KF_SLOTS(SLOT)
 #undef SLOT
@@ -147,6 +148,7 @@ struct kf_device {
     kf_device_info info;
     bool adopted;
     bool read_kernels, no_cache;
+    bool closing;                   /* kf_device_close was called before the last of its handles */
     bool lost;                      /* a sticky driver error: every later call is KF_DEVICE_FAILED */
     uint64_t calls[KF_SLOT_COUNT];  /* slot calls, counted by the front end */
     int live;                       /* open handles that belong to the device, itself excluded */
@@ -197,6 +199,15 @@ const kf_backend *kf_backend_find(const char *name); /* NULL when unknown */
 /* core/error.c. Stores the sentence and returns the status: return kf_fail(KF_INVALID, "...", ...); */
 kf_status kf_fail(kf_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* While muted (calls nest) kf_fail() keeps the sentence that is there: for cleaning up after a failure. */
+void kf_error_mute(bool mute);
+
+/* core/facts.c. Where what was probed of a device is kept, lines such as "local_bytes=196608":
+ * $XDG_CACHE_HOME/kfuse/devices/<backend>-<name>-<driver>.txt. "" when there is no such folder. */
+const char *kf_device_facts_path(const kf_device_info *info, char *buffer, size_t bytes);
+/* Raises the target's limits to what was probed. Only a file that nobody else could have written is read. */
+void kf_device_facts_read(kf_device_info *info);
+
 /* core/cache.c. Builds through the cache of compiled kernels on disk (design 5, testing.md 15). */
 kf_status kf_cache_build(kf_device *device, const kf_program_desc *desc, kf_program **program);
 /* "" when there is no usable folder; the reason is then in `why`. */
@@ -216,7 +227,9 @@ void kf_fault_set(const kf_fault *fault); /* NULL = none */
 int kf_fault_count(void);
 kf_status kf_device_open_on(const kf_backend *backend, const kf_device_desc *desc, kf_device **device);
 
-/* backends/null/null.c: what was recorded, for tests. */
+/* backends/null/null.c: what was recorded, for tests. Launch i (from 0) of a queue is entry i % KF_NULL_LAUNCHES,
+ * the values with it; a launch inside a recording appears when it is replayed. */
+enum { KF_NULL_LAUNCHES = 4096, KF_NULL_VALUES = 96 };
 typedef struct kf_null_launch {
     char entry[64];
     kf_launch launch;
