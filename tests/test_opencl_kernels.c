@@ -1,7 +1,6 @@
 /* label: opencl */
 /* The OpenCL backend on every device: programs, launches, the order of queues, time.
  * SPDX-License-Identifier: Apache-2.0 */
-#define _POSIX_C_SOURCE 200809L
 #include "opencl_rig.h"
 
 #include <time.h>

@@ -27,7 +27,7 @@ static kf_status check_native(opencl_device *device, const kf_buffer_desc *desc)
     size_t bytes = 0;
     if (!native)
         return kf_fail(KF_INVALID, "OpenCL: wrapping a buffer needs a cl_mem");
-    cl_int code = cl.clGetMemObjectInfo(native, CL_MEM_CONTEXT, sizeof context, &context, NULL);
+    cl_int code = cl.clGetMemObjectInfo(native, CL_MEM_CONTEXT, sizeof(cl_context), &context, NULL);
     if (code == CL_SUCCESS)
         code = cl.clGetMemObjectInfo(native, CL_MEM_TYPE, sizeof type, &type, NULL);
     if (code == CL_SUCCESS)

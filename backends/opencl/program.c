@@ -50,6 +50,8 @@ static kf_status build_failed(const opencl_device *device, const kf_program_desc
                               cl_program program, cl_int code)
 {
     char errors[600];
+    if (!desc->binary && (code == CL_OUT_OF_HOST_MEMORY || code == CL_COMPILER_NOT_AVAILABLE))
+        return opencl_fail(NULL, OPENCL_SETUP, "clBuildProgram", code); /* not the text's fault */
     char *log = opencl_build_log(program, device->id);
     opencl_log_errors(log ? log : "", desc, errors, sizeof errors);
     free(log);
