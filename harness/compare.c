@@ -1,0 +1,141 @@
+/* The comparator: a result passes iff !(err <= bound) is false, so NaN fails by itself
+ * (testing.md 2.6). SPDX-License-Identifier: Apache-2.0 */
+#include "verify_parts.h"
+#include "convert.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Least magnitude that rounds to infinity: the largest finite value and half an ulp. */
+static double overflow_from(kf_dtype dtype)
+{
+    switch (dtype) {
+    case KF_F32:
+        return 0x1.ffffffp127;
+    case KF_F16:
+        return 65520;
+    case KF_BF16:
+        return 0x1.ffp127;
+    default:
+        return INFINITY;
+    }
+}
+
+/* Error of one element; 0 when an infinity or a NaN meets its like, infinite when it meets anything
+ * else. */
+static double element_error(double got, double want)
+{
+    if (isnan(want))
+        return isnan(got) ? 0 : INFINITY;
+    if (isinf(want))
+        return got == want ? 0 : INFINITY;
+    return isnan(got) || isinf(got) ? INFINITY : fabs(got - want);
+}
+
+/* Where |want| passes the overflow threshold by more than the operation's own error (the bound
+ * without the rounding to storage), only the right infinity is right; nearer to it, a finite
+ * neighbour is too, and just below it the infinity. */
+static bool near_overflow(kf_dtype dtype, double got, double want, double bound, double *error)
+{
+    const double least = overflow_from(dtype), size = fabs(want);
+    double own = bound - (kf_dtype_roundoff(dtype) * size + kf_dtype_floor(dtype));
+    own = own > 0 ? own : 0;
+    if (!isfinite(want) || isnan(bound) || !(size + own >= least))
+        return false;
+    if (isinf(got) && signbit(got) == signbit(want)) {
+        *error = 0;
+        return true;
+    }
+    if (size - own >= least) {
+        *error = INFINITY;
+        return true;
+    }
+    return false; /* a finite neighbour: the bound decides */
+}
+
+static void note_bad(kf_verify_report *report, int64_t index, double got, double want, double bound)
+{
+    if (report->bad++)
+        return;
+    report->first_bad = index;
+    report->got = got;
+    report->want = want;
+    report->bound = bound;
+}
+
+void kf_compare_reset(kf_verify_report *report)
+{
+    *report = (kf_verify_report){.first_bad = -1};
+}
+
+void kf_compare_more(kf_dtype dtype, const void *got, const double *want, const double *bound,
+                     int64_t first, int64_t count, kf_verify_report *report)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const double value = kf_load(got, dtype, i);
+        double error = element_error(value, want[i]);
+        const bool judged = near_overflow(dtype, value, want[i], bound[i], &error);
+        const bool met =
+            error == 0 && (judged || !isfinite(want[i])); /* here the bound may be NaN */
+        const double ratio = error == 0 ? 0 : error / bound[i];
+        report->max_error = error > report->max_error ? error : report->max_error;
+        if (isfinite(bound[i]) && bound[i] > report->max_bound)
+            report->max_bound = bound[i];
+        if (!(ratio <= report->worst_ratio))
+            report->worst_ratio = isnan(ratio) ? INFINITY : ratio;
+        if (!met && (!(error <= bound[i]) || isinf(error)))
+            note_bad(report, first + i, value, want[i], bound[i]);
+    }
+    report->checked += count;
+}
+
+void kf_compare(kf_dtype dtype, const void *got, const double *want, const double *bound,
+                int64_t count, kf_verify_report *report)
+{
+    kf_compare_reset(report);
+    kf_compare_more(dtype, got, want, bound, 0, count, report);
+    report->passed = report->bad == 0;
+    if (!report->passed)
+        snprintf(report->reason, sizeof report->reason,
+                 "element %lld is %a (%.9g), the reference is %a (%.9g), bound %a; %lld of %lld "
+                 "are wrong",
+                 (long long)report->first_bad, report->got, report->got, report->want, report->want,
+                 report->bound, (long long)report->bad, (long long)report->checked);
+}
+
+/* ---- statistics beside the verdict -------------------------------------------------------- */
+
+void kf_tally_zeros(kf_dtype dtype, const void *got, const double *want, int64_t count,
+                    kf_tally *tally)
+{
+    const double tiny = 2 * kf_dtype_floor(dtype); /* flushing below it is admitted */
+    for (int64_t i = 0; i < count; i++) {
+        const bool zero = kf_load(got, dtype, i) == 0;
+        tally->nonzero_want += want[i] != 0; /* NaN counts */
+        tally->nonzero_got += !zero;
+        tally->lost += zero && fabs(want[i]) > tiny;
+    }
+    tally->count += count;
+}
+
+/* max|x - ref| over the elements where everything is finite, and the floor of testing.md 3: what
+ * ref + 0.3 - 0.3 loses in the storage type. */
+void kf_tally_errors(kf_dtype dtype, const void *got, const void *unfused, const double *want,
+                     int64_t count, kf_tally *tally)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const double a = kf_load(got, dtype, i), b = kf_load(unfused, dtype, i);
+        uint16_t stored;
+        if (!isfinite(want[i]) || fabs(want[i]) > kf_dtype_max(dtype) || !isfinite(a) ||
+            !isfinite(b))
+            continue;
+        kf_store(&stored, dtype, 0, want[i]);
+        kf_store(&stored, dtype, 0, kf_load(&stored, dtype, 0) + 0.3);
+        kf_store(&stored, dtype, 0, kf_load(&stored, dtype, 0) - 0.3);
+        const double floor_error = fabs(kf_load(&stored, dtype, 0) - want[i]);
+        tally->fused_error = fmax(tally->fused_error, fabs(a - want[i]));
+        tally->unfused_error = fmax(tally->unfused_error, fabs(b - want[i]));
+        if (isfinite(floor_error))
+            tally->floor_error = fmax(tally->floor_error, floor_error);
+    }
+}

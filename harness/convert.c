@@ -1,0 +1,113 @@
+/* Bulk conversion and gathering of tensor elements on the host. SPDX-License-Identifier: Apache-2.0
+ */
+#include "convert.h"
+#include <string.h>
+
+/* Nearest even on the bits of the double. Only for values whose result is a normal number below the
+ * largest binade's end; everything else (zero, subnormal, huge, infinite, NaN) takes kf_store. */
+static uint16_t round16(double value, int mantissa, int bias, kf_dtype dtype)
+{
+    const int shift = 52 - mantissa;
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const int exponent = (int)(bits >> 52 & 2047) - 1023;
+    if (exponent < 1 - bias || exponent >= bias) {
+        uint16_t slow;
+        kf_store(&slow, dtype, 0, value);
+        return slow;
+    }
+    const uint16_t sign = (uint16_t)(bits >> 48 & 0x8000);
+    bits &= INT64_MAX;
+    bits += ((uint64_t)1 << (shift - 1)) - 1 + (bits >> shift & 1);
+    return sign | (uint16_t)((bits >> shift) - ((uint64_t)(1023 - bias) << mantissa));
+}
+
+void kf_store_many(void *data, kf_dtype dtype, int64_t first, int64_t stride, const double *value,
+                   int64_t count)
+{
+    uint16_t *half = data;
+    float *single = data;
+    if (dtype == KF_F32)
+        for (int64_t i = 0; i < count; i++)
+            single[first + i * stride] = (float)value[i];
+    else if (dtype == KF_F16)
+        for (int64_t i = 0; i < count; i++)
+            half[first + i * stride] = round16(value[i], 10, 15, dtype);
+    else if (dtype == KF_BF16)
+        for (int64_t i = 0; i < count; i++)
+            half[first + i * stride] = round16(value[i], 7, 127, dtype);
+    else
+        for (int64_t i = 0; i < count; i++)
+            kf_store(data, dtype, first + i * stride, value[i]);
+}
+
+void kf_load_many(const void *data, kf_dtype dtype, int64_t first, int64_t stride, double *value,
+                  int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        value[i] = kf_load(data, dtype, first + i * stride);
+}
+
+int64_t kf_tensor_width(const kf_tensor *tensor)
+{
+    return tensor->rank && tensor->size[tensor->rank - 1] > 0 ? tensor->size[tensor->rank - 1] : 1;
+}
+
+bool kf_tensor_packed(const kf_tensor *tensor)
+{
+    int64_t step = 1;
+    for (int i = tensor->rank - 1; i >= 0; i--) {
+        if (tensor->size[i] != 1 && tensor->stride[i] != step)
+            return false;
+        step *= tensor->size[i];
+    }
+    return true;
+}
+
+/* Copies element by element where the last axis is strided, else a line at once. */
+static void copy_line(int size, char *to, int64_t to_stride, const char *from, int64_t from_stride,
+                      int64_t count)
+{
+    if (to_stride == 1 && from_stride == 1) {
+        memcpy(to, from, (size_t)(count * size));
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        memcpy(to + i * to_stride * size, from + i * from_stride * size, (size_t)size);
+}
+
+/* Calls copy_line for every stretch of a line that lies in [first, first + count). */
+static void walk(const kf_tensor *tensor, char *data, int64_t first, int64_t count, char *packed,
+                 bool gather)
+{
+    const int size = kf_dtype_bytes(tensor->dtype);
+    const int64_t width = kf_tensor_width(tensor), end = first + count;
+    const int64_t stride = tensor->rank && width > 1 ? tensor->stride[tensor->rank - 1] : 1;
+    for (int64_t at = first; at < end;) {
+        int64_t n = width - at % width;
+        n = n < end - at ? n : end - at;
+        char *line = data + kf_tensor_offset(tensor, at) * size,
+             *place = packed + (at - first) * size;
+        if (gather)
+            copy_line(size, place, 1, line, stride, n);
+        else
+            copy_line(size, line, stride, place, 1, n);
+        at += n;
+    }
+}
+
+void kf_gather(const kf_tensor *tensor, const void *data, int64_t first, int64_t count,
+               void *packed)
+{
+    if (kf_tensor_packed(tensor))
+        memcpy(packed, (const char *)data + first * kf_dtype_bytes(tensor->dtype),
+               (size_t)(count * kf_dtype_bytes(tensor->dtype)));
+    else
+        walk(tensor, (char *)(uintptr_t)data, first, count, packed, true);
+}
+
+void kf_scatter(const kf_tensor *tensor, void *data, int64_t first, int64_t count,
+                const void *packed)
+{
+    walk(tensor, data, first, count, (char *)(uintptr_t)packed, false);
+}

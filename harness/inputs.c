@@ -1,0 +1,316 @@
+/* Random inputs. Element e of a tensor depends on (seed, stream, e) alone, so threads, strides and
+ * padding do not change it. The normal deviates are Box-Muller in double with our own logarithm,
+ * sine and cosine, made of operations that IEEE 754 fixes to the last bit: libm's differ from
+ * machine to machine. SPDX-License-Identifier: Apache-2.0 */
+#include "inputs.h"
+#include "convert.h"
+#include <Random123/philox.h>
+#include <math.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Contraction to fma would give other bits where the machine has one. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+enum { BLOCK = 4096, MAX_THREADS = 16, BLOCKS_PER_THREAD = 64 };
+enum { PURPOSE_VALUES, PURPOSE_BITS };
+
+typedef struct fill {
+    const kf_tensor *tensor; /* broadcast axes reduced to size 1 */
+    void *data;
+    kf_distribution distribution;
+    uint64_t seed;
+    int stream;
+    int64_t count, width; /* elements; elements of a row */
+} fill;
+
+static philox4x32_ctr_t philox(uint64_t seed, int stream, uint64_t n, uint32_t purpose)
+{
+    const philox4x32_ctr_t counter = {
+        {(uint32_t)n, (uint32_t)(n >> 32), (uint32_t)stream, purpose}};
+    const philox4x32_key_t key = {{(uint32_t)seed, (uint32_t)(seed >> 32)}};
+    return philox4x32(counter, key);
+}
+
+uint64_t kf_random(uint64_t seed, int stream, uint64_t n)
+{
+    const philox4x32_ctr_t word = philox(seed, stream, n / 2, PURPOSE_BITS);
+    return (uint64_t)word.v[n % 2 * 2 + 1] << 32 | word.v[n % 2 * 2];
+}
+
+/* ---- reproducible functions --------------------------------------------------------------- */
+
+/* Natural logarithm of w in (0, 1]: w = 2^k m with m near 1, then the series in (m - 1) / (m + 1).
+ */
+static double log_of(double w)
+{
+    const uint64_t half_root = 0x3fe6a09e667f3bcd; /* sqrt(1/2) */
+    uint64_t bits;
+    double m;
+    memcpy(&bits, &w, sizeof bits);
+    const int64_t k = (int64_t)(bits - half_root) >> 52;
+    bits -= (uint64_t)k << 52;
+    memcpy(&m, &bits, sizeof m);
+    const double s = (m - 1) / (m + 1), t = s * s;
+    double series = 1.0 / 17;
+    for (int n = 15; n >= 1; n -= 2)
+        series = series * t + 1.0 / n;
+    return (double)k * 0x1.62e42fefa39efp-1 + 2 * s * series;
+}
+
+/* Sine and cosine of a in [-pi/4, pi/4] by their series. */
+static void sine_cosine(double a, double *sine, double *cosine)
+{
+    const double t = a * a;
+    double s = 1, c = 1;
+    for (int n = 8; n >= 1; n--) {
+        s = 1 - s * t / ((2 * n) * (2 * n + 1));
+        c = 1 - c * t / ((2 * n - 1) * (2 * n));
+    }
+    *sine = s * a;
+    *cosine = c;
+}
+
+/* Two independent N(0, 1): radius from the first word, angle (quadrant and rest) from the second.
+ */
+static void box_muller(uint32_t a, uint32_t b, double *out)
+{
+    const double radius = sqrt(-2 * log_of(((double)a + 0.5) * 0x1p-32));
+    double s, c;
+    sine_cosine((((double)(b & 0x3fffffff) + 0.5) * 0x1p-30 - 0.5) * 0x1.921fb54442d18p0, &s, &c);
+    const double x = b >> 30 & 1 ? -s : c, y = b >> 30 & 1 ? c : s, sign = b >> 31 ? -1 : 1;
+    out[0] = radius * (sign * x);
+    out[1] = radius * (sign * y);
+}
+
+/* 10^u: 2^(whole) times the exponential series of the rest. */
+static double power_of_ten(double u)
+{
+    const double bits = u * 0x1.a934f0979a371p1; /* log2(10) */
+    const double whole = floor(bits + 0.5), x = (bits - whole) * 0x1.62e42fefa39efp-1;
+    double series = 1;
+    for (int n = 14; n >= 1; n--)
+        series = 1 + series * x / n;
+    return ldexp(series, (int)whole);
+}
+
+/* ---- one block of independent values ------------------------------------------------------ */
+
+static double from_word(const fill *f, uint32_t word)
+{
+    const int reach = f->tensor->dtype == KF_F32 ? 8 : 5; /* testing.md 6: sums stay exact */
+    switch (f->distribution) {
+    case KF_DIST_WIDE:
+        return (word & 1 ? 1 : -1) * power_of_ten(((double)(word >> 1) + 0.5) * 0x1p-31 * 8 - 4);
+    case KF_DIST_TWO:
+        return word >> 31 ? 2.7 : -1.3;
+    case KF_DIST_EQUAL:
+        return 2.7;
+    default:
+        return (double)((uint64_t)word * (uint64_t)(2 * reach + 1) >> 32) - reach;
+    }
+}
+
+static void scale(const fill *f, double *value)
+{
+    const double shift = f->tensor->dtype == KF_F16 ? 64 : 1000;
+    for (int i = 0; i < BLOCK; i++)
+        value[i] = f->distribution == KF_DIST_TINY ? value[i] * 1e-6 : value[i] + shift;
+}
+
+static void block_values(const fill *f, int64_t block, double *value)
+{
+    const bool whole = f->tensor->dtype == KF_I32 || f->tensor->dtype == KF_I64;
+    const bool words = whole || f->distribution == KF_DIST_WIDE || f->distribution == KF_DIST_TWO ||
+                       f->distribution == KF_DIST_EQUAL || f->distribution == KF_DIST_INTEGER;
+    for (int i = 0; i < BLOCK; i += 4) {
+        const philox4x32_ctr_t word =
+            philox(f->seed, f->stream, (uint64_t)(block * (BLOCK / 4) + i / 4), PURPOSE_VALUES);
+        if (words)
+            for (int j = 0; j < 4; j++)
+                value[i + j] = whole ? (double)(word.v[j] & 7) : from_word(f, word.v[j]);
+        else {
+            box_muller(word.v[0], word.v[1], value + i);
+            box_muller(word.v[2], word.v[3], value + i + 2);
+        }
+    }
+    if (!words && (f->distribution == KF_DIST_OFFSET || f->distribution == KF_DIST_TINY))
+        scale(f, value);
+}
+
+/* ---- what depends on the place in the row ------------------------------------------------- */
+
+typedef enum pattern {
+    NAN_SOMEWHERE,
+    SOME_MINUS_INF, /* a quarter of them; masked scores look like this */
+    ALL_MINUS_INF,
+    ONE_FINITE,
+    PLUS_INF_SOMEWHERE,
+    DENORMALS,
+    MINUS_ZERO,
+    NAN_FIRST, /* first and last element: tails and vector heads are other code */
+    NAN_LAST,
+    PLUS_INF_FIRST,
+    PLUS_INF_LAST,
+    MINUS_INF_ENDS,
+    PATTERN_COUNT
+} pattern;
+
+static double special_value(const fill *f, pattern p, int64_t col, int64_t place, double value)
+{
+    const bool first = col == 0, last = col == f->width - 1, here = col == place;
+    switch (p) {
+    case NAN_SOMEWHERE:
+        return here ? NAN : value;
+    case SOME_MINUS_INF:
+        return (col + place) % 4 == 0 ? -INFINITY : value;
+    case ALL_MINUS_INF:
+        return -INFINITY;
+    case ONE_FINITE:
+        return here ? value : -INFINITY;
+    case PLUS_INF_SOMEWHERE:
+        return here ? INFINITY : value;
+    case DENORMALS:
+        return value * (f->tensor->dtype == KF_F16 ? 0x1p-17 : 0x1p-129);
+    case MINUS_ZERO:
+        return -0.0;
+    case NAN_FIRST:
+        return first ? NAN : value;
+    case NAN_LAST:
+        return last ? NAN : value;
+    case PLUS_INF_FIRST:
+        return first ? INFINITY : value;
+    case PLUS_INF_LAST:
+        return last ? INFINITY : value;
+    default:
+        return first || last ? -INFINITY : value;
+    }
+}
+
+/* Every second row stays normal, so that a row that leaks into its neighbour is seen. The seed and
+ * the stream turn the cycle: few rows meet all patterns over a few seeds, and the tensors of an op
+ * differ. */
+static void special_row(const fill *f, int64_t row, int64_t col, int64_t count, double *value)
+{
+    if (row % 2)
+        return;
+    const uint64_t turn = (uint64_t)(row / 2) + f->seed + 5 * (uint64_t)f->stream;
+    const int64_t place =
+        (int64_t)(kf_random(f->seed, f->stream, (uint64_t)row) % (uint64_t)f->width);
+    for (int64_t i = 0; i < count; i++)
+        value[i] = special_value(f, (pattern)(turn % PATTERN_COUNT), col + i, place, value[i]);
+}
+
+static void shape_row(const fill *f, int64_t row, int64_t col, int64_t count, double *value)
+{
+    const double steps = f->width > 1 ? (double)(f->width - 1) : 1;
+    if (f->distribution == KF_DIST_SPECIAL) {
+        special_row(f, row, col, count, value);
+    } else if (f->distribution == KF_DIST_OUTLIER) {
+        const int64_t place =
+            (int64_t)(kf_random(f->seed, f->stream, (uint64_t)row) % (uint64_t)f->width);
+        if (place >= col && place < col + count)
+            value[place - col] = 1e4;
+    } else if (f->distribution == KF_DIST_RAMP_UP) {
+        for (int64_t i = 0; i < count; i++)
+            value[i] = -80 + 80 * ((double)(col + i) / steps);
+    } else if (f->distribution == KF_DIST_RAMP_DOWN) {
+        for (int64_t i = 0; i < count; i++)
+            value[i] = -80 * ((double)(col + i + (f->width == 1)) / steps);
+    }
+}
+
+/* ---- filling ------------------------------------------------------------------------------ */
+
+static void fill_block(const fill *f, int64_t block)
+{
+    const kf_tensor *t = f->tensor;
+    const int64_t line = kf_tensor_width(t),
+                  stride = t->rank && line > 1 ? t->stride[t->rank - 1] : 1;
+    const int64_t begin = block * BLOCK, end = begin + BLOCK < f->count ? begin + BLOCK : f->count;
+    double value[BLOCK];
+    block_values(f, block, value);
+    for (int64_t at = begin; at < end;) {
+        const int64_t col = at % f->width;
+        int64_t n = f->width - col < line - at % line ? f->width - col : line - at % line;
+        n = n < end - at ? n : end - at;
+        if (t->dtype != KF_I32 && t->dtype != KF_I64)
+            shape_row(f, at / f->width, col, n, value + (at - begin));
+        kf_store_many(f->data, t->dtype, kf_tensor_offset(t, at), stride, value + (at - begin), n);
+        at += n;
+    }
+}
+
+typedef struct share {
+    const fill *f;
+    int64_t first, end; /* blocks */
+    pthread_t thread;
+    bool started;
+} share;
+
+static void *fill_share(void *data)
+{
+    const share *s = data;
+    for (int64_t block = s->first; block < s->end; block++)
+        fill_block(s->f, block);
+    return NULL;
+}
+
+static void fill_all(const fill *f)
+{
+    const int64_t blocks = (f->count + BLOCK - 1) / BLOCK;
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t threads = processors < MAX_THREADS ? processors : MAX_THREADS;
+    threads = threads < blocks / BLOCKS_PER_THREAD ? threads : blocks / BLOCKS_PER_THREAD;
+    threads = threads < 1 ? 1 : threads;
+    share part[MAX_THREADS];
+    for (int64_t i = 0; i < threads; i++) {
+        part[i] = (share){.f = f, .first = blocks * i / threads, .end = blocks * (i + 1) / threads};
+        part[i].started = i > 0 && !pthread_create(&part[i].thread, NULL, fill_share, &part[i]);
+    }
+    for (int64_t i = 0; i < threads; i++)
+        if (!part[i].started) /* the first, and any that could not be started */
+            fill_share(&part[i]);
+    for (int64_t i = 0; i < threads; i++)
+        if (part[i].started)
+            pthread_join(part[i].thread, NULL);
+}
+
+void kf_inputs_fill(const kf_tensor *tensor, void *data, kf_distribution distribution,
+                    uint64_t seed, int stream)
+{
+    enum { VIRTUAL_ROW = 64 }; /* a vector would be one row and so hold one pattern only */
+    kf_tensor distinct = *tensor;
+    for (int i = 0; i < distinct.rank; i++)
+        if (distinct.stride[i] == 0 && distinct.size[i] > 1)
+            distinct.size[i] = 1;
+    fill f = {.tensor = &distinct,
+              .data = data,
+              .distribution = distribution,
+              .seed = seed,
+              .stream = stream};
+    f.count = kf_tensor_elements(&distinct);
+    f.width = kf_tensor_width(&distinct);
+    if (distribution == KF_DIST_SPECIAL && distinct.rank == 1)
+        f.width = VIRTUAL_ROW;
+    if (f.count > 0)
+        fill_all(&f);
+}
+
+const char *kf_distribution_name(kf_distribution distribution)
+{
+    static const char *const name[KF_DIST_COUNT] = {
+        [KF_DIST_NORMAL] = "normal",   [KF_DIST_OFFSET] = "offset",
+        [KF_DIST_WIDE] = "wide",       [KF_DIST_TINY] = "tiny",
+        [KF_DIST_RAMP_UP] = "ramp-up", [KF_DIST_RAMP_DOWN] = "ramp-down",
+        [KF_DIST_TWO] = "two",         [KF_DIST_EQUAL] = "equal",
+        [KF_DIST_OUTLIER] = "outlier", [KF_DIST_INTEGER] = "integer",
+        [KF_DIST_SPECIAL] = "special",
+    };
+    return distribution < KF_DIST_COUNT ? name[distribution] : "?";
+}

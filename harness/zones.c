@@ -1,0 +1,159 @@
+/* Guard zones and poison (testing.md 5). SPDX-License-Identifier: Apache-2.0 */
+#include "verify_parts.h"
+#include "convert.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD = 4096, CHUNK = 8 << 20 };
+
+/* Poison has a period of two bytes and starts at an even address of the buffer. */
+void kf_poison(void *data, size_t bytes, uint16_t poison)
+{
+    const uint8_t pattern[2] = {(uint8_t)poison, (uint8_t)(poison >> 8)};
+    uint8_t *at = data;
+    for (size_t i = 0; i < bytes && i < 64; i++)
+        at[i] = pattern[i & 1];
+    for (size_t done = 64; done < bytes; done *= 2) /* doubling copies: memcpy's speed */
+        memcpy(at + done, at, done < bytes - done ? done : bytes - done);
+}
+
+int64_t kf_poison_broken(const void *data, size_t bytes, uint16_t poison)
+{
+    const uint8_t pattern[2] = {(uint8_t)poison, (uint8_t)(poison >> 8)};
+    const uint8_t *at = data;
+    for (size_t i = 0; i < bytes; i++)
+        if (at[i] != pattern[i & 1])
+            return (int64_t)i;
+    return -1;
+}
+
+/* A guard of 4 KiB in front keeps 256-byte alignment at offset 0; the one behind fills up to 256
+ * bytes. */
+kf_status kf_zone_open(kf_device *device, const kf_tensor *tensor, int64_t offset, bool exact,
+                       kf_zone *zone)
+{
+    const int64_t size = kf_dtype_bytes(tensor->dtype);
+    int64_t extent, guard = exact ? 0 : GUARD;
+    kf_status status = kf_tensor_extent(tensor, &extent);
+    if (status != KF_OK)
+        return status;
+    if (offset < 0 || offset > INT64_MAX / 16)
+        return kf_fail(KF_INVALID, "an offset of %lld elements is not possible", (long long)offset);
+    *zone = (kf_zone){.tensor = tensor, .front = (size_t)(guard + offset * size)};
+    zone->extent_bytes = (size_t)(extent * size);
+    zone->bytes = zone->front + zone->extent_bytes;
+    if (!exact)
+        zone->bytes = (zone->bytes + GUARD + 255) / 256 * 256;
+    if (zone->bytes == 0)
+        zone->bytes = (size_t)size; /* no device allocates nothing */
+    zone->image = malloc(zone->bytes);
+    if (!zone->image)
+        return kf_fail(KF_OUT_OF_MEMORY, "no host memory for %zu bytes of test data", zone->bytes);
+    status = kf_buffer_open(device, &(kf_buffer_desc){.bytes = zone->bytes}, &zone->buffer);
+    zone->binding = (kf_binding){.buffer = zone->buffer, .offset = (int64_t)zone->front / size};
+    return status;
+}
+
+void kf_zone_close(kf_zone *zone)
+{
+    kf_buffer_close(zone->buffer);
+    free(zone->image);
+    *zone = (kf_zone){0};
+}
+
+void *kf_zone_payload(const kf_zone *zone)
+{
+    return zone->image + zone->front;
+}
+
+/* Poisons the padding between the elements: the elements are taken out and put back. */
+static kf_status poison_padding(kf_zone *zone, uint16_t poison)
+{
+    kf_tensor distinct = *zone->tensor;
+    for (int i = 0; i < distinct.rank; i++)
+        if (distinct.stride[i] == 0 && distinct.size[i] > 1)
+            distinct.size[i] = 1;
+    const int64_t count = kf_tensor_elements(&distinct);
+    if (count == 0 || kf_tensor_packed(&distinct))
+        return KF_OK;
+    void *packed = malloc((size_t)count * (size_t)kf_dtype_bytes(distinct.dtype));
+    if (!packed)
+        return kf_fail(KF_OUT_OF_MEMORY, "no host memory for %lld elements of test data",
+                       (long long)count);
+    kf_gather(&distinct, kf_zone_payload(zone), 0, count, packed);
+    kf_poison(kf_zone_payload(zone), zone->extent_bytes, poison);
+    kf_scatter(&distinct, kf_zone_payload(zone), 0, count, packed);
+    free(packed);
+    return KF_OK;
+}
+
+kf_status kf_zone_write(kf_queue *queue, kf_zone *zone, uint16_t poison, bool all)
+{
+    const size_t behind = zone->front + zone->extent_bytes;
+    kf_status status = KF_OK;
+    kf_poison(zone->image, zone->front, poison);
+    kf_poison(zone->image + behind, zone->bytes - behind, poison);
+    if (all)
+        kf_poison(kf_zone_payload(zone), zone->extent_bytes, poison);
+    else
+        status = poison_padding(zone, poison);
+    return status != KF_OK ? status
+                           : kf_buffer_write(queue, zone->buffer, 0, zone->image, zone->bytes);
+}
+
+kf_status kf_zone_same(kf_queue *queue, const kf_zone *zone, int64_t *broken)
+{
+    const size_t chunk = zone->bytes < CHUNK ? zone->bytes : CHUNK;
+    char *data = malloc(chunk);
+    kf_status status =
+        data ? KF_OK : kf_fail(KF_OUT_OF_MEMORY, "no host memory for %zu bytes", chunk);
+    *broken = -1;
+    for (size_t at = 0; status == KF_OK && at < zone->bytes && *broken < 0; at += chunk) {
+        const size_t n = zone->bytes - at < chunk ? zone->bytes - at : chunk;
+        status = kf_buffer_read(queue, zone->buffer, at, data, n);
+        if (status != KF_OK || !memcmp(data, zone->image + at, n))
+            continue;
+        for (size_t i = 0; i < n && *broken < 0; i++)
+            if (data[i] != zone->image[at + i])
+                *broken = (int64_t)(at + i);
+    }
+    free(data);
+    return status;
+}
+
+kf_status kf_zone_read(kf_queue *queue, const kf_zone *zone, uint16_t poison, void *packed,
+                       int64_t *broken)
+{
+    const kf_tensor *t = zone->tensor;
+    const int64_t count = kf_tensor_elements(t);
+    const size_t behind = zone->front + zone->extent_bytes;
+    char *data = malloc(zone->bytes);
+    if (!data)
+        return kf_fail(KF_OUT_OF_MEMORY, "no host memory for %zu bytes of results", zone->bytes);
+    *broken = -1;
+    kf_status status = kf_buffer_read(queue, zone->buffer, 0, data, zone->bytes);
+    if (status == KF_OK && count > 0)
+        kf_gather(t, data + zone->front, 0, count, packed);
+    if (status == KF_OK && count > 0 && !kf_tensor_packed(t)) {
+        /* What is left after blanking the elements must be poison. */
+        void *blank = malloc((size_t)count * (size_t)kf_dtype_bytes(t->dtype));
+        if (blank) {
+            kf_poison(blank, (size_t)count * (size_t)kf_dtype_bytes(t->dtype), poison);
+            kf_scatter(t, data + zone->front, 0, count, blank);
+            *broken = kf_poison_broken(data + zone->front, zone->extent_bytes, poison);
+            *broken += *broken < 0 ? 0 : (int64_t)zone->front;
+        } else {
+            status =
+                kf_fail(KF_OUT_OF_MEMORY, "no host memory for %lld elements", (long long)count);
+        }
+        free(blank);
+    }
+    const int64_t front = kf_poison_broken(data, zone->front, poison);
+    const int64_t back = kf_poison_broken(data + behind, zone->bytes - behind, poison);
+    if (front >= 0)
+        *broken = front;
+    else if (*broken < 0 && back >= 0)
+        *broken = (int64_t)behind + back;
+    free(data);
+    return status;
+}
