@@ -1,0 +1,138 @@
+/* label: compile */
+/* timeout: 1800 */
+/* Every entry of every op through NVRTC, without a GPU: each value of each knob with the others at
+ * their defaults, every dtype, for every architecture that NVRTC knows and the variant claims. An
+ * `a` architecture where an entry needs one. Knob values other than the defaults are built for the
+ * oldest and for sm_90 only, unless KFUSE_LONG is set. SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../backends/cuda/nvrtc.h"
+#include "../core/program.h"
+
+static int archs[KFCU_MAX_ARCHS], arch_count;
+static int built, refused;
+
+/* What a GPU of that compute capability could offer, as far as a plan asks. */
+static kf_target target_of(int arch)
+{
+    kf_target target = *kf_target_generic();
+    target.capabilities = KF_CAP_SHUFFLE | KF_CAP_PTX | KF_CAP_REPLAY | KF_CAP_F64 | KF_CAP_TIMER;
+    target.compute_capability = arch;
+    target.warp = 32;
+    target.max_threads = 1024;
+    target.local_bytes = arch >= 90 ? 232448 : 65536;
+    if (arch >= 90) {
+        target.capabilities |= KF_CAP_CLUSTERS;
+        target.max_cluster = 16;
+    }
+    return target;
+}
+
+static void compile_plan(const kf_plan *plan, int arch)
+{
+    bool done[KF_MAX_STEPS] = {false};
+    const kf_backend *cuda = kf_backend_find("cuda");
+    for (int s = 0; s < plan->step_count; s++) {
+        kf_step_program *made;
+        kfcu_binary binary;
+        char name[16];
+        if (done[s])
+            continue;
+        assert_int_equal(kf_step_program_make(plan, s, cuda, false, &made), KF_OK);
+        for (int t = 0; t < plan->step_count; t++)
+            done[t] |= made->covers[t];
+        snprintf(name, sizeof name, "sm_%d%s", arch, made->desc.arch_specific ? "a" : "");
+        const kf_status status =
+            kfcu_compile(&(kfcu_source){.text = made->text,
+                                        .name = made->name,
+                                        .arch = name,
+                                        .entries = made->entry,
+                                        .entry_count = made->desc.entry_count,
+                                        .register_cap = made->desc.register_cap},
+                         &binary);
+        if (status != KF_OK)
+            fail_msg("%s %s %s for %s: %s", plan->problem.op->name, plan->variant->name,
+                     kf_dtype_name(plan->problem.dtype), name, kf_error());
+        free(binary.data);
+        kf_step_program_free(made);
+        built++;
+    }
+}
+
+static void compile_one(const kf_op *op, const kf_variant *variant, kf_dtype dtype,
+                        const int64_t *dims, const char *knobs, int arch)
+{
+    kf_problem *problem;
+    kf_plan *plan;
+    const kf_target target = target_of(arch);
+    assert_int_equal(kf_problem_open(op->name, &problem), KF_OK);
+    assert_int_equal(kf_problem_shape(problem, dtype, dims, variant->tensors), KF_OK);
+    const kf_status status = kf_plan_open(
+        problem, &(kf_plan_desc){.variant = variant->name, .knobs = knobs}, &target, &plan);
+    kf_problem_close(problem);
+    if (status == KF_UNSUPPORTED || (op->internal && status == KF_INVALID)) {
+        refused++;
+        return;
+    }
+    if (status != KF_OK)
+        fail_msg("%s %s %s: %s", op->name, variant->name, knobs, kf_error());
+    compile_plan(plan, arch);
+    kf_plan_close(plan);
+}
+
+static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype dtype)
+{
+    static const int64_t shapes[][KF_MAX_DIMS] = {{4096, 64, 1, 1, 1, 1},
+                                                  {4096, 1000, 1, 1, 1, 1},
+                                                  {4096, 4096, 1, 1, 1, 1},
+                                                  {512, 131072, 1, 1, 1, 1},
+                                                  {2, 4194304, 1, 1, 1, 1}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int a = 0; a < arch_count; a++)
+            compile_one(op, variant, dtype, shapes[i], NULL, archs[a]);
+    for (int k = 0; k < op->knob_count; k++)
+        for (int v = 0; kf_knob_used(&op->knobs[k], variant->name) && v < op->knobs[k].value_count;
+             v++) {
+            char knobs[80];
+            snprintf(knobs, sizeof knobs, "%s=%lld", op->knobs[k].name,
+                     (long long)op->knobs[k].values[v]);
+            for (int a = 0; a < arch_count; a++)
+                if (archs[a] == 90 || a == 0 || getenv("KFUSE_LONG"))
+                    compile_one(op, variant, dtype, shapes[2], knobs, archs[a]);
+        }
+}
+
+/* Mistakes: a knob value or dtype that does not compile, an instruction that an architecture lacks.
+ */
+static void every_entry_compiles(void **state)
+{
+    const kf_op *op = *state;
+    built = refused = 0;
+    for (int v = 0; v < op->variant_count; v++)
+        for (int d = KF_F32; d <= KF_BF16; d++)
+            compile_variant(op, &op->variants[v], (kf_dtype)d);
+    fprintf(stderr, "%s: %d programs built, %d plans refused\n", op->name, built, refused);
+    assert_true(built > 0);
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[64];
+    int count = 0;
+    if (kfcu_nvrtc_archs(archs, KFCU_MAX_ARCHS, &arch_count) != KF_OK) {
+        const char *required = getenv("KFUSE_REQUIRE");
+        fprintf(stderr, "%s\n", kf_error());
+        return required && strstr(required, "nvrtc") ? 1 : 77;
+    }
+    while (arch_count && archs[0] < 75) /* older than the oldest that kfuse claims */
+        memmove(archs, archs + 1, (size_t)--arch_count * sizeof *archs);
+    for (int o = 0; kf_ops[o] && count < 64; o++)
+        tests[count++] = (struct CMUnitTest){kf_ops[o]->name, every_entry_compiles, NULL, NULL,
+                                             (void *)(uintptr_t)kf_ops[o]};
+    return _cmocka_run_group_tests("compile", tests, (size_t)count, NULL, NULL) ? 1 : 0;
+}
