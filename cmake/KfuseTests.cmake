@@ -1,5 +1,6 @@
 # Every tests/test_*.c is one CMocka program, every tests/*.sh one script. A comment among their first lines
-# says more:  label: opencl  (default: unit) and  timeout: 900  (seconds, default 300). Exit 77 = skipped.
+# says more:  label: opencl  (default: unit),  timeout: 900  (seconds, default 300),  link: -Wl,--wrap=malloc
+# (options of a program). Exit 77 = skipped.
 # SPDX-License-Identifier: Apache-2.0
 
 function(kfuse_test_properties test file)
@@ -35,8 +36,21 @@ foreach(file IN LISTS files)
         target_compile_definitions(${test} PRIVATE KF_HAVE_CUDA_HEADERS)
         target_include_directories(${test} SYSTEM PRIVATE ${KFUSE_CUDA_INCLUDE})
     endif()
+    file(STRINGS ${file} link REGEX "[*#/] *link: " LIMIT_COUNT 1)
+    if(link MATCHES "link: *([^*]*[^* ])")
+        separate_arguments(link UNIX_COMMAND "${CMAKE_MATCH_1}")
+        target_link_options(${test} PRIVATE ${link})
+    endif()
     add_test(NAME ${test} COMMAND ${test})
     kfuse_test_properties(${test} ${file})
+endforeach()
+
+# A strict libcuda without a GPU, for the CUDA backend's calls and error paths.
+add_library(fake_cuda MODULE tests/fake_cuda/fake_cuda.c tests/fake_cuda/work.c)
+kfuse_flags(fake_cuda)
+set_target_properties(fake_cuda PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+foreach(test test_cuda_loading test_cuda_backend)
+    add_dependencies(${test} fake_cuda)
 endforeach()
 
 file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/*.sh)

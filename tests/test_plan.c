@@ -1,4 +1,5 @@
 /* label: unit */
+/* link: -Wl,--wrap=malloc,--wrap=calloc */
 /* Problems, plan algebra and execs, without any device but the null backend.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <setjmp.h>
@@ -351,7 +352,6 @@ static void every_failing_call_is_an_error_and_leaks_nothing(void **state)
             const int held = r.device ? (r.queue != NULL) + (r.x != NULL) + (r.y != NULL) : 0;
             if (reached && status != KF_OK) {
                 assert_true(strlen(kf_error()) > 0);
-                assert_null(r.exec == NULL ? NULL : status == KF_OK ? r.exec : NULL);
                 if (!r.exec)
                     assert_int_equal(live, held);
                 points++;
