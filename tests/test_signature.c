@@ -15,7 +15,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,111 +23,12 @@
 #include "../core/backend.h"
 #include "../core/op.h"
 #include "../harness/inputs.h"
+#include "histogram.h"
 
-enum { MAX_CASES = 1024, LINE = 512 };
-
-typedef struct executed { /* of one launch */
-    char entry[96];
-    int64_t read, written, specials;
-    char unknown[96]; /* a call with a global pointer that we cannot weigh */
-} executed;
+enum { MAX_CASES = 1024 };
 
 static char cases[MAX_CASES][LINE];
 static int case_count, refused;
-
-/* ---- the histogram ------------------------------------------------------------------------ */
-
-static int64_t element_bytes(const char *type) /* behind "AS1", an optional K for const */
-{
-    type += *type == 'K';
-    if (!strncmp(type, "Dh", 2) || *type == 't' || *type == 's')
-        return 2;
-    return strchr("fij", *type) ? 4 : strchr("dlm", *type) ? 8 : strchr("ha", *type) ? 1 : 0;
-}
-
-static int
-vector_width(const char *name) /* "vload4" -> 4, "vstore_half8_rte" -> 8, "vload_half" -> 1 */
-{
-    for (name += name[0] == 'v'; *name; name++)
-        if (isdigit((unsigned char)*name))
-            return atoi(name);
-    return 1;
-}
-
-static bool is_special(const char *name)
-{
-    static const char *const list[] = {"exp",   "exp2", "exp10", "log",    "log2",
-                                       "log10", "tanh", "erf",   "sqrt",   "rsqrt",
-                                       "pow",   "sin",  "cos",   "divide", "recip"};
-    name += !strncmp(name, "native_", 7) ? 7 : !strncmp(name, "half_", 5) ? 5 : 0;
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        if (!strcmp(name, list[i]))
-            return true;
-    return false;
-}
-
-/* A built-in function: _Z<length><name><argument types>. */
-static void count_call(int64_t count, const char *mangled, executed *e)
-{
-    char name[64] = "", *types;
-    if (strncmp(mangled, "_Z", 2))
-        return; /* a function of ours: its own instructions are counted where they stand */
-    const long length = strtol(mangled + 2, &types, 10);
-    if (length <= 0 || length >= (long)sizeof name)
-        return;
-    memcpy(name, types, (size_t)length);
-    types += length;
-    const int width = !strncmp(types, "Dv", 2) ? atoi(types + 2) : 1;
-    const char *global = strstr(types, "AS1");
-    if (is_special(name))
-        e->specials += count * width;
-    if (!global)
-        return;
-    const int64_t bytes = count * vector_width(name) * element_bytes(global + 3);
-    if (!strncmp(name, "vload", 5))
-        e->read += bytes;
-    else if (!strncmp(name, "vstore", 6))
-        e->written += bytes;
-    else
-        snprintf(e->unknown, sizeof e->unknown, "%.90s", mangled);
-}
-
-static void count_line(const char *line, executed *e)
-{
-    char *rest;
-    int64_t bytes;
-    const int64_t count = strtoll(line, &rest, 10);
-    while (*rest == ' ' || *rest == '-')
-        rest++;
-    if (sscanf(rest, "load global (%ld bytes)", &bytes) == 1)
-        e->read += bytes;
-    else if (sscanf(rest, "store global (%ld bytes)", &bytes) == 1)
-        e->written += bytes;
-    else if (!strncmp(rest, "fdiv", 4))
-        e->specials += count;
-    else if (!strncmp(rest, "call ", 5))
-        count_call(count, rest + 5, e);
-}
-
-/* Reads the next launch's block. */
-static bool next_launch(FILE *file, executed *e)
-{
-    static char line[LINE];
-    static bool pending;
-    *e = (executed){0};
-    while (pending || fgets(line, sizeof line, file)) {
-        char entry[96];
-        const bool head = sscanf(line, "Instructions executed for kernel '%95[^']'", entry) == 1;
-        pending = head && e->entry[0];
-        if (pending)
-            return true;
-        if (head)
-            strcpy(e->entry, entry);
-        else if (e->entry[0])
-            count_line(line, e);
-    }
-    return e->entry[0];
-}
 
 /* ---- declared against executed ------------------------------------------------------------ */
 
