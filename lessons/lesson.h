@@ -11,6 +11,8 @@ typedef struct kf_lesson_context {
     const kf_case *cases;      /* what the user asked for: shapes, dtypes, knobs; count 0 = the lesson's own */
     int case_count;
     const char *knobs;         /* --set, "BLOCK=512 VECS=4"; NULL */
+    kf_dtype dtype;            /* of the lesson's own cases; KF_NONE = f32 */
+    uint64_t seed;
     bool unicode;
     FILE *out, *progress;      /* progress may be NULL */
     volatile int *cancel;
@@ -21,6 +23,7 @@ typedef struct kf_lesson_context {
 typedef struct kf_lesson {
     const char *name, *title;
     int number;
+    const char *ops; /* those it runs, "softmax elementwise": --shape makes cases of each */
     kf_status (*run)(const kf_lesson_context *context);
 } kf_lesson;
 

@@ -1,0 +1,293 @@
+/* What `kfuse run` does once the files are known. SPDX-License-Identifier: Apache-2.0 */
+#include "job.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- reading, shaping
+ * ------------------------------------------------------------------------------ */
+
+static kf_status read_inputs(kf_job *j)
+{
+    const kf_dtype asked = j->cli->dtype ? kf_dtype_parse(j->cli->dtype) : KF_NONE;
+    for (int i = 0; i < j->op->tensor_count; i++) {
+        const kf_tensor_decl *t = &j->op->tensors[i];
+        if (t->role != KF_INPUT || !j->path[i]) {
+            continue;
+        }
+        const kf_status status = kf_npy_read(j->path[i], t->dtype ? t->dtype : asked, &j->array[i]);
+        if (status != KF_OK) {
+            return status;
+        }
+        if (j->array[i].note[0]) {
+            kf_cli_note(j->cli, "%s: %s", j->path[i], j->array[i].note);
+        }
+    }
+    return KF_OK;
+}
+
+static int word_count(const char *text)
+{
+    int count = *text != 0;
+    for (; *text; text++) {
+        count += *text == ' ';
+    }
+    return count;
+}
+
+/* The size that inputs give to the named dim: dims are named from the last axis backwards, the
+ * first takes the leading axes that are left. */
+static int64_t dim_size(const kf_job *j, const char *name, size_t length)
+{
+    for (int i = 0; i < j->op->tensor_count; i++) {
+        const kf_tensor *t = &j->array[i].tensor;
+        const char *dims = j->op->tensors[i].dims;
+        const int words = word_count(dims);
+        if (!t->dtype || j->op->tensors[i].role != KF_INPUT) {
+            continue;
+        }
+        for (int w = 0; w < words; w++, dims += strcspn(dims, " ") + 1) {
+            const int axis = t->rank - words + w;
+            int64_t size = 1;
+            if (strcspn(dims, " ") != length || strncmp(dims, name, length) != 0 || axis < 0) {
+                continue;
+            }
+            for (int a = w ? axis : 0; a <= axis; a++) {
+                size *= t->size[a];
+            }
+            return size;
+        }
+    }
+    return -1;
+}
+
+/* An output has the shape of the input with the same dims, else one size per named dim. */
+static kf_status shape_output(const kf_job *j, int place, kf_dtype dtype, kf_tensor *out)
+{
+    const char *dims = j->op->tensors[place].dims;
+    int64_t size[KF_MAX_RANK];
+    int rank = 0;
+    for (int i = 0; i < j->op->tensor_count; i++) {
+        const kf_tensor *t = &j->array[i].tensor;
+        if (j->op->tensors[i].role == KF_INPUT && t->dtype &&
+            strcmp(j->op->tensors[i].dims, dims) == 0) {
+            return kf_tensor_contiguous(dtype, t->rank, t->size, out);
+        }
+    }
+    while (*dims && rank < KF_MAX_RANK) {
+        const size_t length = strcspn(dims, " ");
+        size[rank] = dim_size(j, dims, length);
+        if (size[rank++] < 0) {
+            return kf_fail(KF_INVALID, "no input tells the size '%.*s' of output '%s'", (int)length,
+                           dims, j->op->tensors[place].name);
+        }
+        dims += length + (dims[length] == ' ');
+    }
+    return kf_tensor_contiguous(dtype, rank, size, out);
+}
+
+static kf_dtype open_dtype(const kf_job *j)
+{
+    for (int i = 0; i < j->op->tensor_count; i++) {
+        if (j->op->tensors[i].role == KF_INPUT && !j->op->tensors[i].dtype &&
+            j->array[i].tensor.dtype) {
+            return j->array[i].tensor.dtype;
+        }
+    }
+    return j->cli->dtype ? kf_dtype_parse(j->cli->dtype) : KF_F32;
+}
+
+static kf_status shape_outputs(kf_job *j)
+{
+    const kf_dtype open = open_dtype(j);
+    for (int i = 0; i < j->op->tensor_count; i++) {
+        const kf_tensor_decl *t = &j->op->tensors[i];
+        int64_t extent = 0;
+        if (t->role != KF_OUTPUT || !j->path[i]) {
+            continue;
+        }
+        kf_tensor *tensor = &j->array[i].tensor;
+        kf_status status = shape_output(j, i, t->dtype ? t->dtype : open, tensor);
+        if (status == KF_OK) {
+            status = kf_tensor_extent(tensor, &extent);
+        }
+        if (status != KF_OK) {
+            return status;
+        }
+        j->array[i].data = calloc((size_t)extent + 1, (size_t)kf_dtype_bytes(tensor->dtype));
+        if (!j->array[i].data) {
+            return kf_fail(KF_OUT_OF_MEMORY, "no host memory for output '%s'", t->name);
+        }
+    }
+    return KF_OK;
+}
+
+/* ---- planning, running
+ * ----------------------------------------------------------------------------- */
+
+static kf_status set_attributes(kf_job *j)
+{
+    kf_status status = KF_OK;
+    for (int i = 0; status == KF_OK && i < j->cli->attr.count; i++) {
+        char name[64];
+        const char *text = j->cli->attr.item[i];
+        const size_t length = strcspn(text, "=");
+        snprintf(name, sizeof name, "%.*s", (int)length, text);
+        for (int a = 0; status == KF_OK && a < j->op->attribute_count; a++) {
+            if (strcmp(j->op->attributes[a].name, name) == 0) {
+                status =
+                    j->op->attributes[a].real
+                        ? kf_problem_float(j->problem, name, strtod(text + length + 1, NULL))
+                        : kf_problem_int(j->problem, name, strtoll(text + length + 1, NULL, 10));
+            }
+        }
+    }
+    return status;
+}
+
+static kf_status make_plan(kf_job *j)
+{
+    char knobs[1024];
+    kf_cli_knobs(j->cli, j->op, knobs, sizeof knobs);
+    const kf_plan_desc desc = {.variant = j->cli->variant, .knobs = knobs};
+    kf_status status = kf_problem_open(j->op->name, &j->problem);
+    for (int i = 0; status == KF_OK && i < j->op->tensor_count; i++) {
+        if (j->array[i].tensor.dtype) {
+            status = kf_problem_tensor(j->problem, j->op->tensors[i].name, &j->array[i].tensor);
+        }
+    }
+    if (status == KF_OK) {
+        status = set_attributes(j);
+    }
+    if (status == KF_OK) {
+        status =
+            kf_problem_derive(j->problem); /* what the op refuses is said before a driver starts */
+    }
+    return status != KF_OK
+               ? status
+               : kf_plan_open(j->problem, &desc, kf_device_target(j->bench.device), &j->plan);
+}
+
+static size_t bytes_of(const kf_tensor *tensor)
+{
+    return (size_t)kf_tensor_elements(tensor) * (size_t)kf_dtype_bytes(tensor->dtype);
+}
+
+static kf_status upload(kf_job *j)
+{
+    kf_status status = KF_OK;
+    for (int i = 0; status == KF_OK && i < j->op->tensor_count; i++) {
+        const size_t bytes = bytes_of(&j->array[i].tensor);
+        const kf_buffer_desc desc = {.bytes = bytes ? bytes : 16}; /* nobody allocates nothing */
+        if (!j->array[i].tensor.dtype) {
+            continue;
+        }
+        status = kf_buffer_open(j->bench.device, &desc, &j->buffer[i]);
+        if (status == KF_OK && bytes && j->op->tensors[i].role == KF_INPUT) {
+            status = kf_buffer_write(j->bench.queue, j->buffer[i], 0, j->array[i].data, bytes);
+        }
+    }
+    return status;
+}
+
+static kf_status download(kf_job *j)
+{
+    kf_status status = kf_queue_finish(j->bench.queue);
+    for (int i = 0; status == KF_OK && i < j->op->tensor_count; i++) {
+        const size_t bytes = bytes_of(&j->array[i].tensor);
+        if (j->op->tensors[i].role == KF_OUTPUT && j->buffer[i] && bytes) {
+            status = kf_buffer_read(j->bench.queue, j->buffer[i], 0, j->array[i].data, bytes);
+        }
+    }
+    return status;
+}
+
+static kf_status compute(kf_job *j)
+{
+    kf_binding binding[KF_MAX_TENSORS] = {0};
+    kf_status status = kf_prepare(j->plan, j->bench.device, &j->exec);
+    if (status == KF_OK) {
+        status = upload(j);
+    }
+    for (int i = 0; i < j->op->tensor_count; i++) {
+        binding[i].buffer = j->buffer[i];
+    }
+    if (status == KF_OK && !kf_cancelled) {
+        status = kf_run(j->exec, j->bench.queue, binding, NULL);
+    }
+    return status == KF_OK ? download(j) : status;
+}
+
+static kf_status check(kf_job *j)
+{
+    const void *data[KF_MAX_TENSORS] = {0};
+    kf_verify_report report;
+    for (int i = 0; i < j->op->tensor_count; i++) {
+        data[i] = j->op->tensors[i].role == KF_INPUT ? j->array[i].data : NULL;
+    }
+    const kf_verify_options verify = {.data = data, .seed = j->cli->seed};
+    const kf_status status = kf_verify(j->plan, j->bench.device, j->bench.queue, &verify, &report);
+    if (status != KF_OK) {
+        return status;
+    }
+    if (!report.passed) {
+        return kf_fail(KF_WRONG_RESULT, "%s", report.reason);
+    }
+    kf_cli_note(j->cli,
+                "verified: %lld elements, largest error %.2g, bound there and elsewhere up to %.2g",
+                (long long)report.checked, report.max_error, report.max_bound);
+    return KF_OK;
+}
+
+static kf_status write_outputs(kf_job *j)
+{
+    kf_status status = KF_OK;
+    for (int i = 0; status == KF_OK && i < j->op->tensor_count && !kf_cancelled; i++) {
+        if (j->op->tensors[i].role != KF_OUTPUT || !j->path[i]) {
+            continue;
+        }
+        status = kf_npy_write(j->path[i], &j->array[i].tensor, j->array[i].data);
+        if (status == KF_OK && j->array[i].tensor.dtype == KF_BF16) {
+            kf_cli_note(j->cli, "%s: bf16 written as f4, for NumPy has no bf16", j->path[i]);
+        }
+    }
+    return status;
+}
+
+kf_status kf_job_load(kf_job *j)
+{
+    const kf_status status = read_inputs(j);
+    return status == KF_OK ? shape_outputs(j) : status;
+}
+
+void kf_job_release(kf_job *j)
+{
+    for (int i = 0; i < j->op->tensor_count; i++) {
+        kf_buffer_close(j->buffer[i]);
+        kf_array_free(&j->array[i]);
+    }
+    kf_exec_close(j->exec);
+    kf_plan_close(j->plan);
+    kf_problem_close(j->problem);
+    kf_bench_close(&j->bench);
+}
+
+kf_status kf_job_run(kf_job *j, const kf_found *found, bool verify)
+{
+    kf_status status = kf_bench_open(j->cli, found, &j->bench);
+    if (status == KF_OK) {
+        status = make_plan(j);
+    }
+    if (status == KF_OK && !kf_cancelled) {
+        status = compute(j);
+    }
+    if (status == KF_OK && verify && !j->plan->problem.empty && !kf_cancelled) {
+        status = check(j);
+    }
+    if (status == KF_OK && !kf_cancelled) {
+        status = write_outputs(j);
+    }
+    if (status == KF_OK && j->cli->verbose) {
+        kf_cli_note(j->cli, "%s %s on %s", j->op->name, j->plan->variant->name, found->info.id);
+    }
+    return status;
+}

@@ -1,0 +1,118 @@
+/* kfuse lesson NAME, and the lesson programs. SPDX-License-Identifier: Apache-2.0 */
+#include "cli.h"
+#include "../lessons/lesson.h"
+#include <stdlib.h>
+#include <string.h>
+
+static int lesson_ops(const kf_lesson *lesson, const kf_op **ops, int capacity)
+{
+    char names[256], *rest;
+    int count = 0;
+    snprintf(names, sizeof names, "%s", lesson->ops ? lesson->ops : "");
+    for (char *name = strtok_r(names, " ", &rest); name; name = strtok_r(NULL, " ", &rest)) {
+        const kf_op *op = kf_op_find(name);
+        if (op && count < capacity) {
+            ops[count++] = op;
+        }
+    }
+    return count;
+}
+
+static void knob_words(const kf_cli *cli, char *text, size_t bytes)
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < cli->set.count && used < bytes; i++) {
+        used +=
+            (size_t)snprintf(text + used, bytes - used, "%s%s", used ? " " : "", cli->set.item[i]);
+    }
+}
+
+static kf_status run_open(kf_cli *cli, const kf_lesson *lesson, kf_lesson_context *context,
+                          const kf_selection *selection)
+{
+    kf_device *devices[KF_CLI_DEVICES] = {0};
+    kf_status status = KF_OK;
+    /* one after the other: a device that was opened holds memory that the next may want */
+    for (int i = 0; status == KF_OK && i < selection->count && !kf_cancelled; i++) {
+        status = kf_cli_open(cli, selection->device[i], &devices[0]);
+        context->devices = devices;
+        context->device_count = 1;
+        if (status == KF_OK) {
+            status = lesson->run(context);
+        }
+        kf_device_close(devices[0]);
+        devices[0] = NULL;
+    }
+    return status;
+}
+
+static int run(kf_cli *cli, const kf_lesson *lesson, const kf_selection *selection,
+               const kf_cases *cases)
+{
+    char knobs[2048], dtype[16];
+    const char *list = cli->dtype;
+    knob_words(cli, knobs, sizeof knobs);
+    kf_status status = kf_cli_sinks_open(cli, NULL, selection);
+    kf_lesson_context context = {
+        .cases = cases->item,
+        .case_count = cases->count,
+        .knobs = knobs[0] ? knobs : NULL,
+        .dtype = kf_list_next(&list, dtype, sizeof dtype) ? kf_dtype_parse(dtype) : KF_NONE,
+        .seed = cli->seed,
+        .unicode = cli->unicode,
+        .out = cli->sink_on_stdout ? stderr : stdout,
+        .progress = cli->quiet ? NULL : stderr,
+        .cancel = &kf_cancelled,
+        .sinks = cli->sink,
+        .sink_count = cli->sink_count};
+    if (status == KF_OK) {
+        status = run_open(cli, lesson, &context, selection);
+    }
+    return kf_cli_sinks_close(cli, status == KF_OK ? 0 : kf_cli_fail(status));
+}
+
+int kf_cli_lesson(kf_cli *cli, const kf_lesson *lesson)
+{
+    const kf_op *ops[KF_CLI_LIST];
+    const int op_count = lesson_ops(lesson, ops, KF_CLI_LIST);
+    kf_selection selection;
+    kf_cases cases = {0};
+    int code = kf_cli_check(cli, ops, op_count);
+    if (code < 0) {
+        code = kf_cli_select(cli, &selection);
+    }
+    if (code < 0 && (cli->shape || cli->cases.count)) {
+        code = kf_cli_cases(cli, ops, cli->shape ? op_count : 0, false, &cases);
+    }
+    if (code < 0) {
+        code = run(cli, lesson, &selection, &cases);
+    }
+    free(cases.item);
+    return code;
+}
+
+int kf_cmd_lesson(kf_cli *cli, int argc, char **argv)
+{
+    const kf_grammar grammar = {.words = "[NAME]",
+                                .doc = "Count, predict, measure, explain. No name: the "
+                                       "table of contents. --backend=all: every device."};
+    const char *choices[64];
+    int count = 0, code = kf_cli_parse(cli, &grammar, argc, argv);
+    if (code >= 0) {
+        return code;
+    }
+    if (cli->words.count == 0) {
+        kf_lessons_print(cli);
+        printf("\nkfuse lesson NAME runs one; lessons/NAME/README.md tells the story.\n");
+        return 0;
+    }
+    for (; kf_lessons[count] && count < 64; count++) {
+        choices[count] = kf_lessons[count]->name;
+        if (strcmp(cli->words.item[0], choices[count]) == 0) {
+            return cli->words.count == 1 ? kf_cli_lesson(cli, kf_lessons[count])
+                                         : kf_cli_complain(2, "one lesson at a time, please");
+        }
+    }
+    return kf_cli_unknown("lesson", cli->words.item[0], choices, count);
+}
