@@ -3,7 +3,6 @@
 #include "cli.h"
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct own {
     kf_cli *cli;
@@ -99,7 +98,7 @@ static kf_status run_case(own *o, const kf_case *c, const kf_bench *bench)
     if (status == KF_OK && !kf_cancelled) {
         status = kf_entrants_measure(entrant, count, -1, &measure);
     }
-    kf_cli_progress(o->cli, isatty(2) ? NULL : "done");
+    kf_cli_progress(o->cli, NULL);
     if (status == KF_OK && !kf_cancelled) {
         status = emit(o, entrant, count);
     }

@@ -155,6 +155,28 @@ static int check_attribute(const char *text, const kf_op *const *ops, int count)
     return *end ? kf_cli_complain(2, "--attr %s takes a number, not '%s'", name, value) : -1;
 }
 
+/* The first two words of a --case, for their nearest; the rest is said by the parser. */
+static int check_case(const char *text)
+{
+    char op_name[64] = "", variant[64] = "";
+    const char *choices[64];
+    int n = 0;
+    sscanf(text, "%63s %63s", op_name, variant);
+    const kf_op *op = kf_op_find(op_name);
+    for (int i = 0; !op && kf_ops[i] && n < 64; i++) {
+        choices[n++] = kf_ops[i]->name;
+    }
+    for (int i = 0; op && i < op->variant_count && n < 63; i++) {
+        choices[n++] = op->variants[i].name;
+    }
+    if (!op) {
+        return kf_cli_unknown("op", op_name, choices, n);
+    }
+    choices[n++] = "default";
+    return variant[0] && !has(choices, n, variant) ? kf_cli_unknown("variant", variant, choices, n)
+                                                   : -1;
+}
+
 int kf_cli_check(kf_cli *cli, const kf_op *const *ops, int count)
 {
     static const char *const dtypes[] = {"f32", "f16", "bf16"};
@@ -168,6 +190,9 @@ int kf_cli_check(kf_cli *cli, const kf_op *const *ops, int count)
     }
     for (int i = 0; code < 0 && i < cli->attr.count; i++) {
         code = check_attribute(cli->attr.item[i], ops, count);
+    }
+    for (int i = 0; code < 0 && i < cli->cases.count; i++) {
+        code = check_case(cli->cases.item[i]);
     }
     if (code < 0 && cli->shape &&
         kf_shape_parse(cli->shape, shapes, KF_CLI_SHAPES, &shape_count) != KF_OK) {

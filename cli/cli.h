@@ -96,7 +96,7 @@ const char *kf_paint(const kf_cli *cli, const char *code, char *buffer, size_t b
 void kf_text_bytes(char *buffer, size_t bytes, int64_t value);    /* "139 GiB" */
 void kf_text_seconds(char *buffer, size_t bytes, double seconds); /* microseconds, four digits */
 
-/* ---- table.c: libsmartcols ---------------------------------------------------------------- */
+/* ---- sheet.c: libsmartcols ---------------------------------------------------------------- */
 
 struct libscols_table;
 struct libscols_line;
@@ -104,10 +104,10 @@ typedef struct kf_column {
     const char *name;
     bool right, tree;
 } kf_column;
-struct libscols_table *kf_table_open(const kf_cli *cli, const kf_column *column, int count);
-struct libscols_line *kf_table_row(struct libscols_table *table, struct libscols_line *parent,
+struct libscols_table *kf_sheet_open(const kf_cli *cli, const kf_column *column, int count);
+struct libscols_line *kf_sheet_row(struct libscols_table *table, struct libscols_line *parent,
                                    const char *const *cell, int count);
-void kf_table_close(struct libscols_table *table); /* prints to stdout */
+void kf_sheet_close(struct libscols_table *table); /* prints to stdout */
 
 /* ---- child.c: what drivers may break runs in a child of our own program -------------------- */
 

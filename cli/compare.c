@@ -1,93 +1,20 @@
 /* kfuse compare OP: two devices, as a rule one GPU through two backends, interleaved. The verdict
  * is on the fastest fused variant of each. SPDX-License-Identifier: Apache-2.0 */
-#include "cli.h"
+#include "pair.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST = 48 };
 
-typedef struct pair {
-    kf_cli *cli;
-    const kf_found *found[2];
-    kf_bench side[2];
-    bool same;
-} pair;
-
 typedef struct outcome { /* of one case: places among the entrants, -1 = none */
     int unfused[2], fused[2], plain[2];
 } outcome;
 
-/* ---- which two
- * ------------------------------------------------------------------------------------- */
-
-static bool matching(kf_cli *cli, const bool *backend, pair *p)
-{
-    for (int i = 0; i < cli->found_count; i++) {
-        for (int k = i + 1; k < cli->found_count; k++) {
-            const kf_device_info *a = &cli->found[i].info, *b = &cli->found[k].info;
-            bool asked = true;
-            for (int n = 0; n < kf_backend_count(); n++) {
-                const char *name = kf_backends[n]->name;
-                asked = asked && (backend[n] ||
-                                  (strcmp(name, a->backend) != 0 && strcmp(name, b->backend) != 0));
-            }
-            if (asked && strcmp(a->backend, b->backend) != 0 && kf_device_same(a, b)) {
-                p->found[0] = &cli->found[i];
-                p->found[1] = &cli->found[k];
-                return p->same = true;
-            }
-        }
-    }
-    return false;
-}
-
-static int no_pair(void)
-{
-    return kf_cli_complain(
-        3, "no GPU here is seen through two backends (kfuse devices); --device=A,B compares "
-           "any two");
-}
-
-/* Two named devices; or, of the backends in question, the first GPU that two of them show. */
-static int choose(kf_cli *cli, pair *p)
-{
-    bool backend[KF_CLI_BACKENDS] = {0};
-    kf_selection selection = {0};
-    if (cli->device || cli->backend) {
-        const int code = kf_cli_select(cli, &selection);
-        if (code >= 0) {
-            return code;
-        }
-    }
-    if (!cli->device) {
-        for (int n = 0; n < kf_backend_count(); n++) {
-            backend[n] = selection.count == 0;
-            for (int i = 0; i < selection.count; i++) {
-                backend[n] = backend[n] ||
-                             strcmp(selection.device[i]->info.backend, kf_backends[n]->name) == 0;
-            }
-        }
-        kf_cli_scan_all(cli);
-        if (matching(cli, backend, p)) {
-            return -1;
-        }
-    }
-    if (selection.count != 2) {
-        return cli->device ? kf_cli_complain(2, "compare takes two devices; --device=%s names %d",
-                                             cli->device, selection.count)
-                           : no_pair();
-    }
-    p->found[0] = selection.device[0];
-    p->found[1] = selection.device[1];
-    p->same = kf_device_same(&p->found[0]->info, &p->found[1]->info);
-    return -1;
-}
-
 /* ---- one case
  * --------------------------------------------------------------------------------------- */
 
-static kf_status open_side(const pair *p, int side, const kf_case *c, kf_entrant *entrant,
+static kf_status open_side(const kf_pair *p, int side, const kf_case *c, kf_entrant *entrant,
                            int *count, outcome *o)
 {
     o->unfused[side] = o->fused[side] = o->plain[side] = -1;
@@ -120,7 +47,7 @@ static int fastest(const kf_entrant *entrant, int count, const kf_bench *side, i
 }
 
 /* The same plans once more on a plain stream, where the side otherwise replays a recording. */
-static int add_plain(const pair *p, kf_entrant *entrant, int count)
+static int add_plain(kf_entrant *entrant, int count)
 {
     const int planned = count;
     for (int i = 0; i < planned && count < MOST; i++) {
@@ -130,7 +57,6 @@ static int add_plain(const pair *p, kf_entrant *entrant, int count)
             entrant[count++].plain_stream = true;
         }
     }
-    (void)p;
     return count;
 }
 
@@ -177,7 +103,7 @@ enum {
     COLUMNS
 };
 
-static struct libscols_table *open_table(const pair *p)
+static struct libscols_table *open_table(const kf_pair *p)
 {
     static char title[COLUMNS][64];
     kf_column column[COLUMNS] = {
@@ -199,7 +125,7 @@ static struct libscols_table *open_table(const pair *p)
     column[BAND].name = "20-80 %";
     column[VERDICT].name = "VERDICT";
     column[VARIANTS].name = "FASTEST FUSED";
-    return kf_table_open(p->cli, column, COLUMNS);
+    return kf_sheet_open(p->cli, column, COLUMNS);
 }
 
 typedef char cell[96];
@@ -248,7 +174,7 @@ static double quotient_cells(const kf_cli *cli, cell *text, const kf_entrant *en
     return median;
 }
 
-static double add_row(const pair *p, struct libscols_table *table, const kf_case *c,
+static double add_row(const kf_pair *p, struct libscols_table *table, const kf_case *c,
                       const kf_entrant *entrant, const outcome *o)
 {
     cell text[COLUMNS] = {0};
@@ -268,7 +194,7 @@ static double add_row(const pair *p, struct libscols_table *table, const kf_case
     for (int i = 0; i < COLUMNS; i++) {
         cells[i] = text[i];
     }
-    kf_table_row(table, NULL, cells, COLUMNS);
+    kf_sheet_row(table, NULL, cells, COLUMNS);
     return median;
 }
 
@@ -281,7 +207,7 @@ typedef struct tally {
     int cases;
 } tally;
 
-static kf_status measure_case(const pair *p, const kf_case *c, kf_entrant *entrant, int planned,
+static kf_status measure_case(const kf_pair *p, const kf_case *c, kf_entrant *entrant, int planned,
                               int count, outcome *o)
 {
     const kf_measure_options options = {.seed = c->seed, .cancel = &kf_cancelled};
@@ -293,7 +219,8 @@ static kf_status measure_case(const pair *p, const kf_case *c, kf_entrant *entra
     return status;
 }
 
-static kf_status run_case(const pair *p, const kf_case *c, struct libscols_table *table, tally *t)
+static kf_status run_case(const kf_pair *p, const kf_case *c, struct libscols_table *table,
+                          tally *t)
 {
     static kf_entrant entrant[MOST];
     outcome o;
@@ -303,7 +230,7 @@ static kf_status run_case(const pair *p, const kf_case *c, struct libscols_table
     if (status == KF_OK) {
         status = open_side(p, 1, c, entrant, &planned, &o);
     }
-    const int count = status == KF_OK ? add_plain(p, entrant, planned) : planned;
+    const int count = status == KF_OK ? add_plain(entrant, planned) : planned;
     if (status == KF_OK && !kf_cancelled) {
         status = measure_case(p, c, entrant, planned, count, &o);
     }
@@ -322,7 +249,7 @@ static kf_status run_case(const pair *p, const kf_case *c, struct libscols_table
     return status;
 }
 
-static void headline(const pair *p)
+static void headline(const kf_pair *p)
 {
     const kf_device_info *a = &p->found[0]->info, *b = &p->found[1]->info;
     if (p->same) {
@@ -333,7 +260,7 @@ static void headline(const pair *p)
     printf("NOT like for like: %s is %s, %s is %s\n", a->id, a->name, b->id, b->name);
 }
 
-static int compare(pair *p, const kf_cases *cases)
+static int compare(kf_pair *p, const kf_cases *cases)
 {
     tally t = {0};
     kf_status status = KF_OK;
@@ -347,7 +274,7 @@ static int compare(pair *p, const kf_cases *cases)
     kf_cli_progress(p->cli, NULL);
     if (status == KF_OK && !kf_cancelled && !p->cli->sink_on_stdout) {
         headline(p);
-        kf_table_close(table);
+        kf_sheet_close(table);
         if (t.cases > 1) {
             printf("%s/%s over %d cases: geometric mean %.3f\n", p->found[1]->info.id,
                    p->found[0]->info.id, t.cases, exp(t.log_sum / t.cases));
@@ -360,7 +287,7 @@ static int compare(pair *p, const kf_cases *cases)
     return code;
 }
 
-static int run(kf_cli *cli, pair *p, const kf_op *const *ops, int count)
+static int run(kf_cli *cli, kf_pair *p, const kf_op *const *ops, int count)
 {
     const kf_selection two = {.device = {p->found[0], p->found[1]}, .count = 2};
     const bool cpu =
@@ -386,7 +313,7 @@ int kf_cmd_compare(kf_cli *cli, int argc, char **argv)
         .doc = "One GPU through two backends, side by side and interleaved; --device=A,B "
                "compares any two devices."};
     const kf_op *ops[KF_CLI_LIST];
-    pair p = {.cli = cli};
+    kf_pair p = {.cli = cli};
     int count, code = kf_cli_parse(cli, &grammar, argc, argv);
     if (code < 0) {
         code = kf_cli_ops(cli, ops, KF_CLI_LIST, &count);
@@ -395,7 +322,7 @@ int kf_cmd_compare(kf_cli *cli, int argc, char **argv)
         code = kf_cli_check(cli, ops, count);
     }
     if (code < 0) {
-        code = choose(cli, &p);
+        code = kf_pair_choose(cli, &p);
     }
     return code < 0 ? run(cli, &p, ops, count) : code;
 }

@@ -42,13 +42,23 @@ static void add_device(const kf_cli *cli, struct libscols_table *table,
         snprintf(units, sizeof units, "%d", info->target.units);
     }
     note(cli, place, text, sizeof text);
-    const char *cell[COLUMNS] = {info->id, info->name, memory, units, info->driver, text};
-    kf_table_row(table, parent, cell, COLUMNS);
+    /* the version is enough here: what a driver adds in brackets is for doctor and result files */
+    char driver[96];
+    snprintf(driver, sizeof driver, "%.*s", (int)strcspn(info->driver, "("), info->driver);
+    const char *cell[COLUMNS] = {info->id, info->name, memory, units, driver, text};
+    kf_sheet_row(table, parent, cell, COLUMNS);
+}
+
+static const char *absent(const kf_scan *scan)
+{
+    return scan->status == KF_OK            ? ""
+           : scan->status == KF_UNAVAILABLE ? "nothing here: kfuse doctor tells what it needs"
+                                            : scan->why;
 }
 
 void kf_devices_print(kf_cli *cli, bool json)
 {
-    struct libscols_table *table = kf_table_open(cli, columns, COLUMNS);
+    struct libscols_table *table = kf_sheet_open(cli, columns, COLUMNS);
     kf_cli_scan_all(cli);
     if (table && json) {
         scols_table_enable_json(table, 1);
@@ -56,14 +66,13 @@ void kf_devices_print(kf_cli *cli, bool json)
     }
     for (int b = 0; b < kf_backend_count(); b++) {
         const kf_scan *scan = &cli->scan[b];
-        const char *cell[COLUMNS] = {
-            kf_backends[b]->name, [NOTE] = scan->status == KF_OK ? "" : scan->why};
-        struct libscols_line *line = kf_table_row(table, NULL, cell, COLUMNS);
+        const char *cell[COLUMNS] = {kf_backends[b]->name, [NOTE] = absent(scan)};
+        struct libscols_line *line = kf_sheet_row(table, NULL, cell, COLUMNS);
         for (int i = 0; i < scan->count; i++) {
             add_device(cli, table, line, scan->first + i);
         }
     }
-    kf_table_close(table);
+    kf_sheet_close(table);
 }
 
 static const struct argp_option options[] = {{"json", 'j', 0, 0, "as JSON", 0}, {0}};

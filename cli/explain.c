@@ -23,7 +23,7 @@ static void tensors(const kf_cli *cli, const kf_op *op)
                                         {.name = "DTYPE"},
                                         {.name = "DIMS"},
                                         {.name = "WHAT"}};
-    struct libscols_table *table = kf_table_open(cli, columns, 5);
+    struct libscols_table *table = kf_sheet_open(cli, columns, 5);
     for (int i = 0; i < op->tensor_count; i++) {
         const kf_tensor_decl *t = &op->tensors[i];
         char role[80];
@@ -32,37 +32,37 @@ static void tensors(const kf_cli *cli, const kf_op *op)
                  t->alias ? t->alias : "");
         const char *cell[] = {t->name, role, t->dtype ? kf_dtype_name(t->dtype) : "--dtype",
                               t->dims, t->help};
-        kf_table_row(table, NULL, cell, 5);
+        kf_sheet_row(table, NULL, cell, 5);
     }
-    kf_table_close(table);
+    kf_sheet_close(table);
 }
 
 static void attributes(const kf_cli *cli, const kf_op *op)
 {
     static const kf_column columns[] = {
         {.name = "ATTRIBUTE"}, {.name = "DEFAULT"}, {.name = "WHAT"}};
-    struct libscols_table *table = op->attribute_count ? kf_table_open(cli, columns, 3) : NULL;
+    struct libscols_table *table = op->attribute_count ? kf_sheet_open(cli, columns, 3) : NULL;
     for (int i = 0; i < op->attribute_count; i++) {
         char value[32];
         snprintf(value, sizeof value, "%g", op->attributes[i].fallback);
         const char *cell[] = {op->attributes[i].name, value, op->attributes[i].help};
-        kf_table_row(table, NULL, cell, 3);
+        kf_sheet_row(table, NULL, cell, 3);
     }
-    kf_table_close(table);
+    kf_sheet_close(table);
 }
 
 static void knobs(const kf_cli *cli, const kf_op *op)
 {
     static const kf_column columns[] = {
         {.name = "KNOB"}, {.name = "VALUES"}, {.name = "USED BY"}, {.name = "WHAT"}};
-    struct libscols_table *table = op->knob_count ? kf_table_open(cli, columns, 4) : NULL;
+    struct libscols_table *table = op->knob_count ? kf_sheet_open(cli, columns, 4) : NULL;
     for (int i = 0; i < op->knob_count; i++) {
         char values[200];
         kf_knob_values(&op->knobs[i], values, sizeof values);
         const char *cell[] = {op->knobs[i].name, values, op->knobs[i].variants, op->knobs[i].help};
-        kf_table_row(table, NULL, cell, 4);
+        kf_sheet_row(table, NULL, cell, 4);
     }
-    kf_table_close(table);
+    kf_sheet_close(table);
 }
 
 /* "//: only cuda: clusters" in a kernel text: what one language has and the other has not. */
@@ -100,11 +100,11 @@ enum {
     COLUMNS
 };
 static const kf_column plan_columns[COLUMNS] = {
-    {.name = "VARIANT", .tree = true},       {.name = "GROUPS", .right = true},
-    {.name = "THREADS", .right = true},      {.name = "LOCAL B", .right = true},
-    {.name = "READ MB", .right = true},      {.name = "WRITTEN MB", .right = true},
-    {.name = "REQUESTED MB", .right = true}, {.name = "MFLOP", .right = true},
-    {.name = "M SPECIAL", .right = true},    {.name = "SCRATCH MB", .right = true},
+    {.name = "VARIANT", .tree = true},         {.name = "GROUPS", .right = true},
+    {.name = "THREADS", .right = true},        {.name = "LOCAL B", .right = true},
+    {.name = "READ MB", .right = true},        {.name = "WRITTEN MB", .right = true},
+    {.name = "READS ASKED MB", .right = true}, {.name = "MFLOP", .right = true},
+    {.name = "M SPECIAL", .right = true},      {.name = "SCRATCH MB", .right = true},
 };
 
 typedef char cell[48];
@@ -136,7 +136,7 @@ static void cost_row(struct libscols_table *table, struct libscols_line *parent,
     for (int i = 1; i < COLUMNS; i++) {
         cells[i] = text[i];
     }
-    struct libscols_line *made = kf_table_row(table, parent, cells, COLUMNS);
+    struct libscols_line *made = kf_sheet_row(table, parent, cells, COLUMNS);
     if (line) {
         *line = made;
     }
@@ -172,7 +172,7 @@ static int64_t moved(const kf_plan *plan)
 static kf_status predict(const view *v, const kf_plan *base, const kf_plan *plan)
 {
     const int64_t before = moved(base), after = moved(plan);
-    if (base != plan && after > 0) {
+    if (base != plan && after > 0 && !plan->problem.op->internal) {
         printf("%s instead of %s: %.1f MB instead of %.1f MB, at most %.2f%s faster where memory "
                "is the limit; "
                "%d launch%s instead of %d\n",
@@ -231,11 +231,11 @@ static kf_status explain_case(const view *v, const kf_case *c)
     printf("\n%s %s %s, planned for %s\n", c->op->name, shape, kf_dtype_name(c->dtype), v->name);
     kf_status status = open_plans(v, c, plan, &count);
     struct libscols_table *table =
-        status == KF_OK && count ? kf_table_open(v->cli, plan_columns, COLUMNS) : NULL;
+        status == KF_OK && count ? kf_sheet_open(v->cli, plan_columns, COLUMNS) : NULL;
     for (int i = 0; table && i < count; i++) {
         plan_rows(table, plan[i]);
     }
-    kf_table_close(table);
+    kf_sheet_close(table);
     for (int i = 0; status == KF_OK && i < count; i++) {
         scratch_lines(plan[i]);
     }

@@ -28,22 +28,22 @@ static void ops(const kf_cli *cli)
 {
     static const kf_column columns[] = {
         {.name = "OP", .tree = true}, {.name = "NEEDS"}, {.name = "WHAT"}};
-    struct libscols_table *table = kf_table_open(cli, columns, 3);
+    struct libscols_table *table = kf_sheet_open(cli, columns, 3);
     for (int i = 0; kf_ops[i]; i++) {
         const kf_op *op = kf_ops[i];
         if (op->internal && !cli->verbose) {
             continue;
         }
         const char *cell[] = {op->name, "", op->summary};
-        struct libscols_line *line = kf_table_row(table, NULL, cell, 3);
+        struct libscols_line *line = kf_sheet_row(table, NULL, cell, 3);
         for (int v = 0; v < op->variant_count; v++) {
             char text[100];
             needs_text(op->variants[v].needs, text, sizeof text);
             const char *variant[] = {op->variants[v].name, text, op->variants[v].help};
-            kf_table_row(table, line, variant, 3);
+            kf_sheet_row(table, line, variant, 3);
         }
     }
-    kf_table_close(table);
+    kf_sheet_close(table);
 }
 
 void kf_knob_values(const kf_knob_decl *knob, char *text, size_t bytes)
@@ -60,37 +60,37 @@ static void knobs(const kf_cli *cli)
 {
     static const kf_column columns[] = {
         {.name = "KNOB", .tree = true}, {.name = "VALUES"}, {.name = "USED BY"}, {.name = "WHAT"}};
-    struct libscols_table *table = kf_table_open(cli, columns, 4);
+    struct libscols_table *table = kf_sheet_open(cli, columns, 4);
     for (int i = 0; kf_ops[i]; i++) {
         const kf_op *op = kf_ops[i];
         if (op->knob_count == 0 || (op->internal && !cli->verbose)) {
             continue;
         }
         const char *cell[] = {op->name};
-        struct libscols_line *line = kf_table_row(table, NULL, cell, 1);
+        struct libscols_line *line = kf_sheet_row(table, NULL, cell, 1);
         for (int k = 0; k < op->knob_count; k++) {
             char values[200];
             kf_knob_values(&op->knobs[k], values, sizeof values);
             const char *knob[] = {op->knobs[k].name, values, op->knobs[k].variants,
                                   op->knobs[k].help};
-            kf_table_row(table, line, knob, 4);
+            kf_sheet_row(table, line, knob, 4);
         }
     }
-    kf_table_close(table);
+    kf_sheet_close(table);
 }
 
 void kf_lessons_print(const kf_cli *cli)
 {
     static const kf_column columns[] = {
         {.name = "#", .right = true}, {.name = "LESSON"}, {.name = "TITLE"}};
-    struct libscols_table *table = kf_table_open(cli, columns, 3);
+    struct libscols_table *table = kf_sheet_open(cli, columns, 3);
     for (int i = 0; kf_lessons[i]; i++) {
         char number[12];
         snprintf(number, sizeof number, "%d", kf_lessons[i]->number);
         const char *cell[] = {number, kf_lessons[i]->name, kf_lessons[i]->title};
-        kf_table_row(table, NULL, cell, 3);
+        kf_sheet_row(table, NULL, cell, 3);
     }
-    kf_table_close(table);
+    kf_sheet_close(table);
 }
 
 int kf_cmd_list(kf_cli *cli, int argc, char **argv)

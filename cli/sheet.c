@@ -3,7 +3,7 @@
 #include "cli.h"
 #include <libsmartcols.h>
 
-struct libscols_table *kf_table_open(const kf_cli *cli, const kf_column *column, int count)
+struct libscols_table *kf_sheet_open(const kf_cli *cli, const kf_column *column, int count)
 {
     struct libscols_table *table = scols_new_table();
     if (!table) {
@@ -19,7 +19,7 @@ struct libscols_table *kf_table_open(const kf_cli *cli, const kf_column *column,
     return table;
 }
 
-struct libscols_line *kf_table_row(struct libscols_table *table, struct libscols_line *parent,
+struct libscols_line *kf_sheet_row(struct libscols_table *table, struct libscols_line *parent,
                                    const char *const *cell, int count)
 {
     struct libscols_line *line = table ? scols_table_new_line(table, parent) : NULL;
@@ -29,7 +29,7 @@ struct libscols_line *kf_table_row(struct libscols_table *table, struct libscols
     return line;
 }
 
-void kf_table_close(struct libscols_table *table)
+void kf_sheet_close(struct libscols_table *table)
 {
     if (table) {
         scols_print_table(table);

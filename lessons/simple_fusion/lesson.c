@@ -84,19 +84,15 @@ static void shape_text(const experiment *e, char *text, size_t bytes)
 /* ---- 1 count
  * ------------------------------------------------------------------------------------------ */
 
-static int64_t tensor_bytes(const experiment *e)
-{
-    const kf_tensor *first = &e->d.plan[UNFUSED]->problem.tensor[0];
-    return kf_tensor_elements(first) * kf_dtype_bytes(first->dtype);
-}
-
 static void header(const experiment *e)
 {
     char shape[96];
+    const kf_tensor *x = &e->d.plan[UNFUSED]->problem.tensor[0];
     shape_text(e, shape, sizeof shape);
     fprintf(e->out, "%s: %s\n", e->test.op->name, e->test.op->formula);
     fprintf(e->out, "Shape %s %s, one pass over a tensor = %.1f MB\n\n", shape,
-            kf_dtype_name(e->test.dtype), (double)tensor_bytes(e) / 1e6);
+            kf_dtype_name(e->test.dtype),
+            (double)(kf_tensor_elements(x) * kf_dtype_bytes(x->dtype)) / 1e6);
 }
 
 static void count_line(const experiment *e, const char *branch, const char *name,
@@ -145,8 +141,7 @@ static void count(const experiment *e)
 static void promise(const experiment *e)
 {
     for (size_t i = 0; i < sizeof promises / sizeof *promises; i++) {
-        const bool here = strcmp(promises[i].op, e->test.op->name) == 0;
-        if (here) {
+        if (strcmp(promises[i].op, e->test.op->name) == 0) {
             fprintf(e->out, "    beside it: %s promises %.1f%s for %lld%s%lld %s\n",
                     promises[i].source, promises[i].gain, times(e), (long long)promises[i].dim[0],
                     times(e), (long long)promises[i].dim[1], kf_dtype_name(promises[i].dtype));
