@@ -40,6 +40,8 @@ static bool near_overflow(kf_dtype dtype, double got, double want, double bound,
     const double least = overflow_from(dtype), size = fabs(want);
     double own = bound - (kf_dtype_roundoff(dtype) * size + kf_dtype_floor(dtype));
     own = own > 0 ? own : 0;
+    if (isinf(bound)) /* an error estimate that overflowed with the value */
+        own = size >= least ? INFINITY : 0;
     if (!isfinite(want) || isnan(bound) || !(size + own >= least))
         return false;
     if (isinf(got) && signbit(got) == signbit(want)) {

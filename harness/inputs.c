@@ -10,13 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Contraction to fma would give other bits where the machine has one. */
-#if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
-#elif defined(__GNUC__)
-#pragma GCC optimize("fp-contract=off")
-#endif
-
 enum { BLOCK = 4096, MAX_THREADS = 16, BLOCKS_PER_THREAD = 64 };
 enum { PURPOSE_VALUES, PURPOSE_BITS };
 

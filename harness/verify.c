@@ -196,7 +196,8 @@ static void compare_runs(kf_trial *t, int i, const char *a, const char *b)
         e++;
     kf_element_name(t, i, e, element, sizeof element);
     if (holds(a, e, size, KF_POISON_NAN) && holds(b, e, size, KF_POISON_LARGE))
-        kf_trial_fail(t, "%s was never written", element);
+        kf_trial_fail(t, "%s holds the poison: it was never written, or copies memory that was not",
+                      element);
     else
         kf_trial_fail(t,
                       "%s depends on memory that nothing wrote: %a when that holds NaN, %a when it "
@@ -238,7 +239,9 @@ static void find_unwritten(kf_trial *t)
         for (int64_t e = 0; e < count; e++)
             if (holds(t->got[i], e, size, KF_POISON_NAN)) {
                 kf_element_name(t, i, e, element, sizeof element);
-                kf_trial_fail(t, "%s was never written", element);
+                kf_trial_fail(
+                    t, "%s holds the poison: it was never written, or copies memory that was not",
+                    element);
                 return;
             }
     }
