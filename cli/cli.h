@@ -49,6 +49,7 @@ typedef struct kf_cli {
     int argc; /* the whole command line, for the results' context */
     char **argv;
     kf_sink *sink[KF_CLI_LIST];
+    bool sink_is_table[KF_CLI_LIST];
     int sink_count;
     bool sink_on_stdout; /* then nothing else may be written there */
     kf_scan scan[KF_CLI_BACKENDS];
@@ -196,6 +197,8 @@ void kf_cli_knobs(const kf_cli *cli, const kf_op *op, char *buffer, size_t bytes
 /* Opens every -o (or the given default; NULL = none) and tells them the devices. */
 kf_status kf_cli_sinks_open(kf_cli *cli, const char *fallback, const kf_selection *selection);
 kf_status kf_cli_row(kf_cli *cli, const kf_result *row);
+/* The row of one process of several: for machines; a table shows the merged row alone. */
+kf_status kf_cli_process_row(kf_cli *cli, const kf_result *row);
 /* Closes the sinks; returns the exit code, 130 when interrupted, 5 when a file could not be
  * finished. */
 int kf_cli_sinks_close(kf_cli *cli, int exit_code);

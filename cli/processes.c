@@ -94,7 +94,7 @@ static kf_status each_row(const kf_result *row, void *data)
     gather *g = data;
     kf_result own = *row;
     own.process = g->process;
-    const kf_status status = kf_cli_row(g->cli, &own);
+    const kf_status status = kf_cli_process_row(g->cli, &own);
     merged *m = status == KF_OK ? find(g, row) : NULL;
     if (status == KF_OK && !m) {
         return kf_fail(KF_OUT_OF_MEMORY, "no host memory for the rows");

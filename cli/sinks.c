@@ -12,6 +12,7 @@ static kf_status open_one(kf_cli *cli, const char *spec)
         cli->sink_on_stdout = true;
     }
     const kf_status status = kf_sink_open(spec, cli->argc, cli->argv, &cli->sink[cli->sink_count]);
+    cli->sink_is_table[cli->sink_count] = strncmp(spec, "table", 5) == 0;
     cli->sink_count += status == KF_OK;
     return status;
 }
@@ -35,15 +36,26 @@ kf_status kf_cli_sinks_open(kf_cli *cli, const char *fallback, const kf_selectio
     return status;
 }
 
-kf_status kf_cli_row(kf_cli *cli, const kf_result *row)
+static kf_status send_row(kf_cli *cli, const kf_result *row, bool tables)
 {
     for (int i = 0; i < cli->sink_count; i++) {
-        const kf_status status = kf_sink_row(cli->sink[i], row);
+        const bool wanted = tables || !cli->sink_is_table[i];
+        const kf_status status = wanted ? kf_sink_row(cli->sink[i], row) : KF_OK;
         if (status != KF_OK) {
             return status;
         }
     }
     return KF_OK;
+}
+
+kf_status kf_cli_row(kf_cli *cli, const kf_result *row)
+{
+    return send_row(cli, row, true);
+}
+
+kf_status kf_cli_process_row(kf_cli *cli, const kf_result *row)
+{
+    return send_row(cli, row, false);
 }
 
 int kf_cli_sinks_close(kf_cli *cli, int exit_code)
