@@ -199,7 +199,7 @@ static int absent_device(kf_cli *cli, const char *word, bool number)
 static int take_named(kf_cli *cli, const wanted *w, const char *word, kf_selection *selection)
 {
     const bool number = strspn(word, "0123456789") == strlen(word);
-    const int before = selection->count;
+    bool known = false;
     char prefix[64];
     snprintf(prefix, sizeof prefix, "%.*s", (int)strcspn(word, ":"), word);
     if (strchr(word, ':') && backend_place(prefix) < 0) {
@@ -216,13 +216,14 @@ static int take_named(kf_cli *cli, const wanted *w, const char *word, kf_selecti
         for (int i = 0; i < scan->count; i++) {
             if (matches(&cli->found[scan->first + i], word, number)) {
                 take(selection, &cli->found[scan->first + i]);
+                known = true;
             }
         }
         if (number && !w->named) {
             break;
         }
     }
-    return selection->count > before ? -1 : absent_device(cli, word, number);
+    return known ? -1 : absent_device(cli, word, number);
 }
 
 static int nothing(kf_cli *cli)
