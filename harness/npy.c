@@ -196,8 +196,8 @@ static kf_status read_converted(const source *s, int64_t count, kf_array *out)
     }
     if (status == KF_OK && overflows) {
         char text[80];
-        snprintf(text, sizeof text, "%lld values too large for %s became infinite",
-                 (long long)overflows, kf_dtype_name(out->tensor.dtype));
+        snprintf(text, sizeof text, "%lld too large for %s became infinite", (long long)overflows,
+                 kf_dtype_name(out->tensor.dtype));
         add_note(out, text);
     }
     free(raw);
