@@ -10,6 +10,7 @@ typedef struct kf_subject {
     kf_queue *queue;     /* own queue of the subject's device */
     int only_step;       /* -1 = the whole plan; else one step timed alone */
     bool plain_stream;   /* no replay even where the backend has it */
+    bool driver_copy;    /* time the driver's own copy of the plan's first input to its first output instead */
 } kf_subject;
 
 typedef struct kf_measure_options { /* all zero = the protocol */
@@ -34,7 +35,8 @@ typedef struct kf_timing {
     bool cold;
 } kf_timing;
 
-/* Times all subjects interleaved; timing[i] belongs to subject[i]. */
+/* Times all subjects interleaved; timing[i] belongs to subject[i]. Nobody has a time who was not verified: that is
+ * the caller's duty. A cancelled measurement is KF_UNAVAILABLE and has no times. */
 kf_status kf_measure(const kf_subject *subject, int count, const kf_measure_options *options, kf_timing *timing);
 /* Median and 20-80 % band of the pairwise quotients a/b of two interleaved timings. */
 void kf_quotient(const kf_timing *a, const kf_timing *b, double *median, double *low, double *high);
