@@ -86,13 +86,14 @@ static void a_path_that_is_too_long_is_no_folder(void **state)
 
 enum { STRANGER = 54321 };
 
-static int build_twice_as_stranger(void)
+static int builds_as_stranger(void)
 {
     char path[160], why[256];
     if (setgid(STRANGER) != 0 || setuid(STRANGER) != 0)
         return 2;
-    if (build() != 'm' || build() != 'm')
-        return 1;
+    for (int i = 0; i < 2; i++)
+        if (build() != 'm')
+            return 1;
     /* read-only for its owner: the folder is sound, nothing can be stored */
     kf_cache_folder(path, sizeof path, why, sizeof why);
     return files(".bin", NULL, 0) == 0 && files(".tmp", NULL, 0) == 0 ? 0 : 3;
@@ -111,7 +112,7 @@ static void a_read_only_folder_stores_nothing(void **state)
     assert_int_equal(chmod(base, 0755), 0);
     assert_int_equal(chown(folder, STRANGER, STRANGER), 0);
     assert_int_equal(chmod(folder, 0500), 0);
-    assert_int_equal(in_child(build_twice_as_stranger), 0);
+    assert_int_equal(in_child(builds_as_stranger), 0);
 }
 
 static void another_users_folder_or_file_is_not_used(void **state)
