@@ -1,6 +1,6 @@
-/* The contract an op fulfils: tensors, attributes, knobs, variants, plans with their cost, reference. One
- * file per op in ops/, found by name; everything users see of an op comes from these tables.
- * SPDX-License-Identifier: Apache-2.0 */
+/* The contract an op fulfils: tensors, attributes, knobs, variants, plans with their cost,
+ * reference. One file per op in ops/, found by name; everything users see of an op comes from these
+ * tables. SPDX-License-Identifier: Apache-2.0 */
 #ifndef KF_OP_H
 #define KF_OP_H
 
@@ -80,10 +80,16 @@ typedef struct kf_ref { /* a tensor of the problem or a scratch array of the pla
     int index;
 } kf_ref;
 
-typedef enum kf_use_kind { KF_USE_READ, KF_USE_WRITE, KF_USE_INT, KF_USE_INT32, KF_USE_FLOAT } kf_use_kind;
+typedef enum kf_use_kind {
+    KF_USE_READ,
+    KF_USE_WRITE,
+    KF_USE_INT,
+    KF_USE_INT32,
+    KF_USE_FLOAT
+} kf_use_kind;
 
-/* One kernel parameter, and what the launch does with it. READ and WRITE are a global pointer followed
- * by its offset in elements; the others are by value. */
+/* One kernel parameter, and what the launch does with it. READ and WRITE are a global pointer
+ * followed by its offset in elements; the others are by value. */
 typedef struct kf_use {
     kf_use_kind kind;
     kf_ref ref;
@@ -96,13 +102,16 @@ typedef struct kf_use {
 } kf_use;
 
 #define READ(r) ((kf_use){.kind = KF_USE_READ, .ref = (r)})
-#define READ_PART(r, moved_elements, requested_elements) \
-    ((kf_use){.kind = KF_USE_READ, .ref = (r), .moved = (moved_elements), .requested = (requested_elements)})
+#define READ_PART(r, moved_elements, requested_elements)                                           \
+    ((kf_use){.kind = KF_USE_READ,                                                                 \
+              .ref = (r),                                                                          \
+              .moved = (moved_elements),                                                           \
+              .requested = (requested_elements)})
 #define WRITE(r) ((kf_use){.kind = KF_USE_WRITE, .ref = (r)})
 #define INT(value) ((kf_use){.kind = KF_USE_INT, .i = (value)})     /* 64 bits in the kernel */
 #define INT32(value) ((kf_use){.kind = KF_USE_INT32, .i = (value)}) /* 32 bits */
 #define FLOAT(value) ((kf_use){.kind = KF_USE_FLOAT, .f = (value)})
-#define USES(...) \
+#define USES(...)                                                                                  \
     (const kf_use[]){__VA_ARGS__}, (int)(sizeof((const kf_use[]){__VA_ARGS__}) / sizeof(kf_use))
 
 typedef struct kf_grid {
@@ -126,8 +135,9 @@ typedef struct kf_define {
     int64_t value;
 } kf_define;
 
-typedef struct kf_step { /* one kernel launch; other kinds of step come with the first op that needs them */
-    const char *source; /* kernel file stem; the op's name unless set */
+typedef struct kf_step { /* one kernel launch; other kinds of step come with the first op that needs
+                            them */
+    const char *source;  /* kernel file stem; the op's name unless set */
     const char *entry;
     kf_grid grid;
     kf_work work;
@@ -145,10 +155,11 @@ typedef struct kf_scratch {
 
 /* What the plan does to accuracy; the reference turns it into bounds (testing.md 2). */
 typedef struct kf_error_model {
-    int64_t depth;         /* additions in the longest reduction: ceil(n/T) + log2(T) */
-    int64_t rescales;      /* of an online sum; 0 = two-pass */
-    bool exp2;             /* exp(x) computed as exp2(x log2 e): the argument is rounded twice */
-    kf_dtype intermediate; /* storage of matrix-sized intermediates; KF_NONE = kept in f32 registers */
+    int64_t depth;    /* additions in the longest reduction: ceil(n/T) + log2(T) */
+    int64_t rescales; /* of an online sum; 0 = two-pass */
+    bool exp2;        /* exp(x) computed as exp2(x log2 e): the argument is rounded twice */
+    kf_dtype
+        intermediate; /* storage of matrix-sized intermediates; KF_NONE = kept in f32 registers */
 } kf_error_model;
 
 struct kf_plan {
@@ -167,19 +178,22 @@ struct kf_plan {
 /* Builders for plan functions; none fails visibly, kf_plan_check() finds what is wrong. */
 kf_ref kf_tensor_ref(const kf_plan *plan, int tensor); /* index in the op's table */
 kf_ref kf_scratch_ref(kf_plan *plan, const char *name, kf_dtype dtype, int64_t count);
-kf_step *kf_plan_step(kf_plan *plan, const char *entry, kf_grid grid, kf_work work, const kf_use *uses, int use_count);
+kf_step *kf_plan_step(kf_plan *plan, const char *entry, kf_grid grid, kf_work work,
+                      const kf_use *uses, int use_count);
 void kf_step_define(kf_step *step, const char *name, int64_t value);
 /* Every knob of the plan's variant as a define; the step's own are enough when named one by one. */
 void kf_step_knob(kf_step *step, const kf_plan *plan, int knob);
 
-/* Element count of a ref: distinct elements of a tensor (a broadcast counts once), scratch count. */
+/* Element count of a ref: distinct elements of a tensor (a broadcast counts once), scratch count.
+ */
 int64_t kf_ref_elements(const kf_plan *plan, kf_ref ref);
 kf_dtype kf_ref_dtype(const kf_plan *plan, kf_ref ref);
 const char *kf_ref_name(const kf_plan *plan, kf_ref ref);
 kf_cost kf_step_cost(const kf_plan *plan, int step); /* launches = 1, scratch_bytes = 0 */
 
-/* KF_INVALID when a step reads scratch before it is written, writes an input, leaves a tensor unused,
- * has no groups or too many, too many threads, or needs more local memory than the target has. */
+/* KF_INVALID when a step reads scratch before it is written, writes an input, leaves a tensor
+ * unused, has no groups or too many, too many threads, or needs more local memory than the target
+ * has. */
 kf_status kf_plan_check(const kf_plan *plan);
 
 /* ---- variants and ops --------------------------------------------------------------------- */
@@ -187,13 +201,15 @@ kf_status kf_plan_check(const kf_plan *plan);
 struct kf_variant {
     const char *name;
     const char *help;
-    const char *tensors; /* optional tensors that this variant takes (ceilings: each roof its own); NULL = none */
-    uint64_t needs; /* capabilities of the target; missing ones are KF_UNSUPPORTED by name */
+    const char *tensors; /* optional tensors that this variant takes (ceilings: each roof its own);
+                            NULL = none */
+    uint64_t needs;      /* capabilities of the target; missing ones are KF_UNSUPPORTED by name */
     /* Fills the knobs not set by hand. */
     void (*defaults)(const kf_problem *problem, const kf_target *target, kf_config *config);
     /* KF_OK, or KF_UNSUPPORTED with a sentence. May be NULL. */
     kf_status (*fits)(const kf_problem *problem, const kf_config *config, const kf_target *target);
-    void (*plan)(kf_plan *plan, const kf_problem *problem, const kf_config *config, const kf_target *target);
+    void (*plan)(kf_plan *plan, const kf_problem *problem, const kf_config *config,
+                 const kf_target *target);
 };
 
 struct kf_op {
@@ -216,10 +232,12 @@ struct kf_op {
     /* The variant used when none is named; NULL = "fused_cpu" on CPU devices when it exists, else
      * "fused", else the first. */
     const char *(*choose)(const kf_problem *problem, const kf_target *target);
-    /* Elements first .. first+count-1 (C order over the derived dims) of one output in double, each with
-     * its bound. inputs[i] is the host copy of tensor i as stored (its own strides), NULL for outputs. */
-    kf_status (*reference)(const kf_problem *problem, const kf_error_model *error, const void *const *inputs,
-                           int output, int64_t first, int64_t count, double *value, double *bound);
+    /* Elements first .. first+count-1 (C order over the derived dims) of one output in double, each
+     * with its bound. inputs[i] is the host copy of tensor i as stored (its own strides), NULL for
+     * outputs. */
+    kf_status (*reference)(const kf_problem *problem, const kf_error_model *error,
+                           const void *const *inputs, int output, int64_t first, int64_t count,
+                           double *value, double *bound);
 };
 
 extern const kf_op *const kf_ops[]; /* generated; NULL-terminated, by name */
@@ -234,27 +252,31 @@ void kf_config_default(kf_config *config, int knob, int64_t value); /* unless se
 
 /* ---- problem.c ---------------------------------------------------------------------------- */
 
-/* Contiguous tensors for the given dims (order of op->dims): the required ones, and of the optional ones those
- * listed in `optional` ("b c", usually a variant's `tensors`; NULL = none). */
-kf_status kf_problem_shape(kf_problem *problem, kf_dtype dtype, const int64_t *dims, const char *optional);
+/* Contiguous tensors for the given dims (order of op->dims): the required ones, and of the optional
+ * ones those listed in `optional` ("b c", usually a variant's `tensors`; NULL = none). */
+kf_status kf_problem_shape(kf_problem *problem, kf_dtype dtype, const int64_t *dims,
+                           const char *optional);
 /* Checks presence, dtypes and roles against the table, then calls derive. Idempotent. */
 kf_status kf_problem_derive(kf_problem *problem);
-/* For ops on rows: every tensor declared with the dims "A B" has its last axis as B (stride 1) and its leading axes
- * folded into A with one row stride; a tensor "B" or "A" is one-dimensional. Refuses axes that do not
- * fold, overlapping output rows, negative strides, dims that disagree, extents that overflow. */
+/* For ops on rows: every tensor declared with the dims "A B" has its last axis as B (stride 1) and
+ * its leading axes folded into A with one row stride; a tensor "B" or "A" is one-dimensional.
+ * Refuses axes that do not fold, overlapping output rows, negative strides, dims that disagree,
+ * extents that overflow. */
 kf_status kf_derive_rows(kf_problem *problem);
 /* Elements from the first to one past the last that the tensor touches. KF_INVALID on overflow. */
 kf_status kf_tensor_extent(const kf_tensor *tensor, int64_t *extent);
 int64_t kf_tensor_elements(const kf_tensor *tensor);
 /* Offset of element `index` (C order over the tensor's sizes). */
 int64_t kf_tensor_offset(const kf_tensor *tensor, int64_t index);
-/* Bytes of alignment that every row start of a tensor keeps: from its promise, row stride and dtype. */
+/* Bytes of alignment that every row start of a tensor keeps: from its promise, row stride and
+ * dtype. */
 int kf_row_alignment(const kf_problem *problem, int tensor);
 
 /* ---- values of the storage types, on the host (value.c) ----------------------------------- */
 
 double kf_load(const void *data, kf_dtype dtype, int64_t index);
-void kf_store(void *data, kf_dtype dtype, int64_t index, double value); /* nearest even; NaN stays NaN */
+void kf_store(void *data, kf_dtype dtype, int64_t index,
+              double value);              /* nearest even; NaN stays NaN */
 double kf_dtype_roundoff(kf_dtype dtype); /* u_s: 2^-24, 2^-11, 2^-8 */
 double kf_dtype_floor(kf_dtype dtype);    /* F of testing.md 2.1 */
 double kf_dtype_max(kf_dtype dtype);      /* largest finite value */
@@ -266,9 +288,11 @@ struct kf_kernel_info;
 /* Registers, spills and local memory of the kernel of one step. */
 kf_status kf_exec_kernel_info(const kf_exec *exec, int step, struct kf_kernel_info *info);
 /* Runs one step alone (bench --steps): the same launch as inside kf_run. */
-kf_status kf_run_step(kf_exec *exec, kf_queue *queue, int step, const kf_binding *bindings, kf_buffer *workspace);
+kf_status kf_run_step(kf_exec *exec, kf_queue *queue, int step, const kf_binding *bindings,
+                      kf_buffer *workspace);
 
-/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [attribute=V] [KNOB=N] [stride.T=N] [offset.T=N] seed=N -- */
+/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [attribute=V] [KNOB=N] [stride.T=N]
+ * [offset.T=N] seed=N -- */
 
 typedef struct kf_case {
     const kf_op *op;

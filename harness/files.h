@@ -1,5 +1,6 @@
-/* Output files: written under a temporary name in the same folder, fsynced, renamed; a reader never sees half of
- * one. What is not a regular file (a pipe, /dev/null) is written in place. SPDX-License-Identifier: Apache-2.0 */
+/* Output files: written under a temporary name in the same folder, fsynced, renamed; a reader never
+ * sees half of one. What is not a regular file (a pipe, /dev/null) is written in place.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef KF_FILES_H
 #define KF_FILES_H
 #include <kfuse/kfuse.h>

@@ -7,7 +7,8 @@
 
 #define KF_SCHEMA_VERSION "1.0"
 
-/* results_json.c. Objects belong to the caller; NULL = out of memory. NaN and infinities become null. */
+/* results_json.c. Objects belong to the caller; NULL = out of memory. NaN and infinities become
+ * null. */
 json_t *kf_result_json(const kf_result *row);
 json_t *kf_json_text(const char *text); /* bytes that are no UTF-8 become '?' */
 /* One line or an indented object, malloc'd. */

@@ -1,4 +1,5 @@
-/* A launch that only takes time, so that a queue can be filled behind it. SPDX-License-Identifier: Apache-2.0 */
+/* A launch that only takes time, so that a queue can be filled behind it. SPDX-License-Identifier:
+ * Apache-2.0 */
 #ifndef KF_SPIN_H
 #define KF_SPIN_H
 #include "../core/op.h"

@@ -5,7 +5,8 @@
 #include "../core/op.h"
 #include "inputs.h"
 
-typedef struct kf_verify_options { /* all zero = normal inputs, seed 0, whole when small, guards on */
+typedef struct kf_verify_options { /* all zero = normal inputs, seed 0, whole when small, guards on
+                                    */
     kf_distribution distribution;
     uint64_t seed;
     int64_t offset[KF_MAX_TENSORS]; /* elements in front of each tensor (misaligned bases) */
@@ -13,12 +14,13 @@ typedef struct kf_verify_options { /* all zero = normal inputs, seed 0, whole wh
     bool one_poison;     /* skip the second run (timing tools verify in a hurry) */
     int64_t whole_limit; /* elements up to which every element meets the reference; 0 = 1 Mi */
     int sample_rows;     /* rows drawn above it; 0 = 64 */
-    const void *const *data; /* host data per tensor instead of random inputs (run on real input) */
+    const void *const *data; /* host data per tensor, its own strides, instead of random inputs (run
+                                on real input) */
 } kf_verify_options;
 
 typedef struct kf_verify_report {
     bool passed;
-    bool whole;              /* every element was compared (else rows drawn, and all against unfused) */
+    bool whole; /* every element was compared (else rows drawn, and all against unfused) */
     int64_t checked, bad;
     int64_t first_bad;       /* element index of the output, C order; -1 */
     char output[32];         /* the tensor of first_bad */
@@ -32,10 +34,11 @@ typedef struct kf_verify_report {
 
 /* Runs the plan on the device with fresh inputs and judges every output. KF_OK even when not passed
  * (see report->passed); other statuses mean that it could not be run. */
-kf_status kf_verify(const kf_plan *plan, kf_device *device, kf_queue *queue, const kf_verify_options *options,
-                    kf_verify_report *report);
+kf_status kf_verify(const kf_plan *plan, kf_device *device, kf_queue *queue,
+                    const kf_verify_options *options, kf_verify_report *report);
 
-/* The pure comparator, for tests: passes iff every |got - want| <= bound, NaN meets NaN, infinities meet. */
-void kf_compare(kf_dtype dtype, const void *got, const double *want, const double *bound, int64_t count,
-                kf_verify_report *report);
+/* The pure comparator, for tests: passes iff every |got - want| <= bound, NaN meets NaN, infinities
+ * meet. */
+void kf_compare(kf_dtype dtype, const void *got, const double *want, const double *bound,
+                int64_t count, kf_verify_report *report);
 #endif

@@ -13,38 +13,45 @@ typedef struct kf_tally {
 
 void kf_compare_reset(kf_verify_report *report);
 /* Judges packed elements whose first has the index `first`, on top of what the report holds. */
-void kf_compare_more(kf_dtype dtype, const void *got, const double *want, const double *bound, int64_t first,
-                     int64_t count, kf_verify_report *report);
-void kf_tally_zeros(kf_dtype dtype, const void *got, const double *want, int64_t count, kf_tally *tally);
-void kf_tally_errors(kf_dtype dtype, const void *got, const void *unfused, const double *want, int64_t count,
-                     kf_tally *tally);
+void kf_compare_more(kf_dtype dtype, const void *got, const double *want, const double *bound,
+                     int64_t first, int64_t count, kf_verify_report *report);
+void kf_tally_zeros(kf_dtype dtype, const void *got, const double *want, int64_t count,
+                    kf_tally *tally);
+void kf_tally_errors(kf_dtype dtype, const void *got, const void *unfused, const double *want,
+                     int64_t count, kf_tally *tally);
 
 /* ---- zones.c: buffers in a frame of guards -------------------------------------------------- */
 
-/* 0x7FF1 repeated is a NaN as f16, bf16, f32 and f64; 0x7753 repeated is a large finite value in each. */
+/* 0x7FF1 repeated is a NaN as f16, bf16, f32 and f64; 0x7753 repeated is a large finite value in
+ * each. */
 enum { KF_POISON_NAN = 0x7FF1, KF_POISON_LARGE = 0x7753 };
 
-typedef struct kf_zone { /* [guard | offset | extent | guard] of one tensor, on the host and on the device */
+typedef struct kf_zone { /* [guard | offset | extent | guard] of one tensor, on the host and on the
+                            device */
     const kf_tensor *tensor;
-    size_t bytes, front;   /* of all; in front of the extent */
+    size_t bytes, front; /* of all; in front of the extent */
     size_t extent_bytes;
-    char *image;           /* what the device is to hold; inputs: the private copy */
+    char *image; /* what the device is to hold; inputs: the private copy */
     kf_buffer *buffer;
     kf_binding binding;
 } kf_zone;
 
 /* Sizes, host image and device buffer; exact: no guards. */
-kf_status kf_zone_open(kf_device *device, const kf_tensor *tensor, int64_t offset, bool exact, kf_zone *zone);
+kf_status kf_zone_open(kf_device *device, const kf_tensor *tensor, int64_t offset, bool exact,
+                       kf_zone *zone);
 void kf_zone_close(kf_zone *zone);
 void *kf_zone_payload(const kf_zone *zone);
-/* Poisons everything of the image but the tensor's elements (`all`: these too) and writes it to the device. */
+/* Poisons everything of the image but the tensor's elements (`all`: these too) and writes it to the
+ * device. */
 kf_status kf_zone_write(kf_queue *queue, kf_zone *zone, uint16_t poison, bool all);
 /* Is the device's copy still the image, byte for byte? *broken: first byte that is not, -1. */
 kf_status kf_zone_same(kf_queue *queue, const kf_zone *zone, int64_t *broken);
 /* Reads the tensor's elements, packed; *broken: first byte outside them that is not poison, -1. */
-kf_status kf_zone_read(kf_queue *queue, const kf_zone *zone, uint16_t poison, void *packed, int64_t *broken);
+kf_status kf_zone_read(kf_queue *queue, const kf_zone *zone, uint16_t poison, void *packed,
+                       int64_t *broken);
 void kf_poison(void *data, size_t bytes, uint16_t poison);
-int64_t kf_poison_broken(const void *data, size_t bytes, uint16_t poison); /* first byte that differs; -1 */
+int64_t kf_poison_broken(const void *data, size_t bytes,
+                         uint16_t poison); /* first byte that differs; -1 */
 
 /* ---- judge.c: outputs against the reference and the unfused variant ------------------------- */
 
@@ -69,8 +76,9 @@ kf_status kf_judge(kf_trial *trial);
 bool kf_trial_present(const kf_trial *trial, int tensor, kf_role role);
 bool kf_trial_baseline(const kf_trial *trial); /* is the plan's variant the op's first? */
 int64_t kf_trial_row_width(const kf_trial *trial, int output);
-bool kf_trial_output_whole(const kf_trial *trial, int output); /* small enough for the reference alone? */
-bool kf_trial_whole(const kf_trial *trial);                    /* all of them */
+bool kf_trial_output_whole(const kf_trial *trial,
+                           int output);     /* small enough for the reference alone? */
+bool kf_trial_whole(const kf_trial *trial); /* all of them */
 bool kf_trial_rule_applies(const kf_trial *trial, int output); /* the 16-bit two-times rule */
 bool kf_trial_needs_unfused(const kf_trial *trial);
 /* Marks the report as failed; the first reason stays. */

@@ -1,5 +1,6 @@
-/* A lesson: count, predict, measure, explain. lessons/NAME/lesson.c exports `const kf_lesson kf_lesson_NAME`; it is
- * linked into `kfuse lesson NAME` and into build/lessons/NAME. SPDX-License-Identifier: Apache-2.0 */
+/* A lesson: count, predict, measure, explain. lessons/NAME/lesson.c exports `const kf_lesson
+ * kf_lesson_NAME`; it is linked into `kfuse lesson NAME` and into build/lessons/NAME.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef KF_LESSON_H
 #define KF_LESSON_H
 #include <stdio.h>
@@ -8,15 +9,16 @@
 typedef struct kf_lesson_context {
     kf_device *const *devices; /* one after the other */
     int device_count;
-    const kf_case *cases;      /* what the user asked for: shapes, dtypes, knobs; count 0 = the lesson's own */
+    const kf_case
+        *cases; /* what the user asked for: shapes, dtypes, knobs; count 0 = the lesson's own */
     int case_count;
-    const char *knobs;         /* --set, "BLOCK=512 VECS=4"; NULL */
-    kf_dtype dtype;            /* of the lesson's own cases; KF_NONE = f32 */
+    const char *knobs; /* --set, "BLOCK=512 VECS=4"; NULL */
+    kf_dtype dtype;    /* of the lesson's own cases; KF_NONE = f32 */
     uint64_t seed;
     bool unicode;
-    FILE *out, *progress;      /* progress may be NULL */
+    FILE *out, *progress; /* progress may be NULL */
     volatile int *cancel;
-    kf_sink *const *sinks;     /* -o json:FILE rows of the lesson */
+    kf_sink *const *sinks; /* -o json:FILE rows of the lesson */
     int sink_count;
 } kf_lesson_context;
 

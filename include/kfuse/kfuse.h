@@ -12,8 +12,8 @@
  *     kf_run(exec, queue, bindings, NULL);          only enqueues
  *
  * Errors: every call returns a kf_status; for anything but KF_OK, kf_error() holds one sentence
- * of this thread that names the call, the code and what can be done. The library prints nothing, never
- * exits and starts no process.
+ * of this thread that names the call, the code and what can be done. The library prints nothing,
+ * never exits and starts no process.
  *
  * Threads: a device and what was made from it is used by one thread at a time; several devices may
  * be used by several threads. Problems and plans are plain data and belong to their maker.
@@ -59,7 +59,14 @@ KF_API const char *kf_version(void);
 
 /* ---- tensors ------------------------------------------------------------------------------ */
 
-typedef enum kf_dtype { KF_NONE = 0, KF_F32 = 1, KF_F16 = 2, KF_BF16 = 3, KF_I32 = 4, KF_I64 = 5 } kf_dtype;
+typedef enum kf_dtype {
+    KF_NONE = 0,
+    KF_F32 = 1,
+    KF_F16 = 2,
+    KF_BF16 = 3,
+    KF_I32 = 4,
+    KF_I64 = 5
+} kf_dtype;
 
 KF_API int kf_dtype_bytes(kf_dtype dtype);        /* 0 for KF_NONE */
 KF_API const char *kf_dtype_name(kf_dtype dtype); /* "f32", "f16", "bf16", "i32", "i64" */
@@ -77,19 +84,21 @@ typedef struct kf_tensor { /* all zero = absent */
 } kf_tensor;
 
 /* A contiguous tensor in C order. KF_INVALID on a bad rank, a negative size or an overflow. */
-KF_API kf_status kf_tensor_contiguous(kf_dtype dtype, int rank, const int64_t *size, kf_tensor *out);
+KF_API kf_status kf_tensor_contiguous(kf_dtype dtype, int rank, const int64_t *size,
+                                      kf_tensor *out);
 
 /* ---- devices ------------------------------------------------------------------------------ */
 
-enum { /* kf_target.capabilities */
-    KF_CAP_CPU = 1 << 0,       /* the device is a CPU: barriers are dear, one item runs at a time */
-    KF_CAP_SHUFFLE = 1 << 1,   /* registers of a warp can be exchanged (CUDA; inline PTX in OpenCL) */
-    KF_CAP_CLUSTERS = 1 << 2,  /* groups of a cluster share their local memory */
-    KF_CAP_REPLAY = 1 << 3,    /* a recorded sequence of launches can be replayed */
-    KF_CAP_PTX = 1 << 4,       /* inline PTX of `compute_capability` */
-    KF_CAP_F64 = 1 << 5,       /* double in kernels */
-    KF_CAP_TIMER = 1 << 6,     /* marks carry device times (else the host clock stands in) */
-    KF_CAP_SIMULATOR = 1 << 7, /* an interpreter: minutes where a device takes seconds */
+enum {                      /* kf_target.capabilities */
+       KF_CAP_CPU = 1 << 0, /* the device is a CPU: barriers are dear, one item runs at a time */
+       KF_CAP_SHUFFLE =
+           1 << 1, /* registers of a warp can be exchanged (CUDA; inline PTX in OpenCL) */
+       KF_CAP_CLUSTERS = 1 << 2,  /* groups of a cluster share their local memory */
+       KF_CAP_REPLAY = 1 << 3,    /* a recorded sequence of launches can be replayed */
+       KF_CAP_PTX = 1 << 4,       /* inline PTX of `compute_capability` */
+       KF_CAP_F64 = 1 << 5,       /* double in kernels */
+       KF_CAP_TIMER = 1 << 6,     /* marks carry device times (else the host clock stands in) */
+       KF_CAP_SIMULATOR = 1 << 7, /* an interpreter: minutes where a device takes seconds */
 };
 
 typedef struct kf_target { /* limits and capabilities as plain data: all that a plan may know */
@@ -130,22 +139,24 @@ typedef struct kf_buffer kf_buffer;
 typedef struct kf_device_desc { /* all zero = the first device of any backend */
     const char *backend;        /* "cuda", "opencl", "null"; NULL = any */
     int index;                  /* of kf_device_enumerate() of that backend */
-    bool adopt;                 /* use `native`, the caller's own context, and leave it alone at close */
-    void *native;               /* CUcontext; cl_context */
-    void *native_device;        /* cl_device_id; unused by CUDA */
-    bool read_kernels;          /* honour KFUSE_KERNELS=dir: kernel texts from disk */
-    bool no_cache;              /* do not read or write compiled kernels on disk */
-    const kf_target *target;    /* null backend: the target to pretend; NULL = generic */
+    bool adopt;          /* use `native`, the caller's own context, and leave it alone at close */
+    void *native;        /* CUcontext; cl_context */
+    void *native_device; /* cl_device_id; unused by CUDA */
+    bool read_kernels;   /* honour KFUSE_KERNELS=dir: kernel texts from disk */
+    bool no_cache;       /* do not read or write compiled kernels on disk */
+    const kf_target *target; /* null backend: the target to pretend; NULL = generic */
 } kf_device_desc;
 
 /* How many devices a backend has; fills at most `capacity` entries. KF_UNAVAILABLE names what is
  * missing. Drivers may abort the process here: tools should ask in a child. */
-KF_API kf_status kf_device_enumerate(const char *backend, kf_device_info *list, int capacity, int *count);
+KF_API kf_status kf_device_enumerate(const char *backend, kf_device_info *list, int capacity,
+                                     int *count);
 KF_API kf_status kf_device_open(const kf_device_desc *desc, kf_device **device);
 KF_API void kf_device_close(kf_device *device); /* NULL is fine */
 KF_API const kf_device_info *kf_device_describe(const kf_device *device);
 KF_API const kf_target *kf_device_target(const kf_device *device);
-KF_API bool kf_device_same(const kf_device_info *a, const kf_device_info *b); /* one physical GPU? */
+KF_API bool kf_device_same(const kf_device_info *a,
+                           const kf_device_info *b); /* one physical GPU? */
 KF_API const kf_target *kf_target_generic(void);
 
 typedef struct kf_queue_desc { /* all zero = a new in-order queue with timing */
@@ -156,23 +167,29 @@ typedef struct kf_queue_desc { /* all zero = a new in-order queue with timing */
 KF_API kf_status kf_queue_open(kf_device *device, const kf_queue_desc *desc, kf_queue **queue);
 KF_API void kf_queue_close(kf_queue *queue);
 KF_API kf_status kf_queue_finish(kf_queue *queue); /* KF_INVALID for an adopted queue */
-KF_API kf_status kf_queue_wait(kf_queue *queue, kf_queue *other); /* later work of queue after other */
+KF_API kf_status kf_queue_wait(kf_queue *queue,
+                               kf_queue *other); /* later work of queue after other */
 
 typedef struct kf_buffer_desc {
     size_t bytes;
-    bool adopt;          /* wrap `native`, which stays the caller's */
-    void *native;        /* CUdeviceptr cast to a pointer; cl_mem */
+    bool adopt;           /* wrap `native`, which stays the caller's */
+    void *native;         /* CUdeviceptr cast to a pointer; cl_mem */
     size_t native_offset; /* of the wrapped range inside `native`, in bytes */
 } kf_buffer_desc;
 
 KF_API kf_status kf_buffer_open(kf_device *device, const kf_buffer_desc *desc, kf_buffer **buffer);
 KF_API void kf_buffer_close(kf_buffer *buffer);
-/* write and read return when the host memory may be reused; they wait for the queue's earlier work */
-KF_API kf_status kf_buffer_write(kf_queue *queue, kf_buffer *buffer, size_t offset, const void *data, size_t bytes);
-KF_API kf_status kf_buffer_read(kf_queue *queue, kf_buffer *buffer, size_t offset, void *data, size_t bytes);
+/* write and read return when the host memory may be reused; they wait for the queue's earlier work
+ */
+KF_API kf_status kf_buffer_write(kf_queue *queue, kf_buffer *buffer, size_t offset,
+                                 const void *data, size_t bytes);
+KF_API kf_status kf_buffer_read(kf_queue *queue, kf_buffer *buffer, size_t offset, void *data,
+                                size_t bytes);
 /* pattern_bytes is 1, 2 or 4; offset and bytes are multiples of it. Enqueued. */
-KF_API kf_status kf_buffer_fill(kf_queue *queue, kf_buffer *buffer, size_t offset, size_t bytes, uint32_t pattern, int pattern_bytes);
-KF_API kf_status kf_buffer_copy(kf_queue *queue, kf_buffer *to, size_t to_offset, kf_buffer *from, size_t from_offset, size_t bytes);
+KF_API kf_status kf_buffer_fill(kf_queue *queue, kf_buffer *buffer, size_t offset, size_t bytes,
+                                uint32_t pattern, int pattern_bytes);
+KF_API kf_status kf_buffer_copy(kf_queue *queue, kf_buffer *to, size_t to_offset, kf_buffer *from,
+                                size_t from_offset, size_t bytes);
 
 /* ---- problems, plans, execs --------------------------------------------------------------- */
 
@@ -195,7 +212,8 @@ typedef struct kf_plan_desc { /* all zero = the op's default variant with defaul
 
 /* Checks the problem against the op's tables and makes a plan: a pure function of its arguments.
  * KF_INVALID: tensors or attributes the op refuses; KF_UNSUPPORTED: the variant does not fit. */
-KF_API kf_status kf_plan_open(kf_problem *problem, const kf_plan_desc *desc, const kf_target *target, kf_plan **plan);
+KF_API kf_status kf_plan_open(kf_problem *problem, const kf_plan_desc *desc,
+                              const kf_target *target, kf_plan **plan);
 KF_API void kf_plan_close(kf_plan *plan);
 
 typedef struct kf_cost {
@@ -219,13 +237,23 @@ typedef struct kf_binding { /* all zero for an absent optional tensor */
     int64_t offset; /* elements from the start of the buffer */
 } kf_binding;
 
-/* Enqueues the plan's steps on `queue` and returns: no allocation, no synchronisation, no look-up by
- * name, legal inside a recording or stream capture. `bindings` has one entry per tensor of the op's
- * table, in its order (kf_problem_index). `workspace` holds at least kf_exec_workspace_bytes(), or is
- * NULL for the exec's own, allocated by kf_prepare. One exec is in flight on one queue at a time. */
-KF_API kf_status kf_run(kf_exec *exec, kf_queue *queue, const kf_binding *bindings, kf_buffer *workspace);
+/* Enqueues the plan's steps on `queue` and returns: no allocation, no synchronisation, no look-up
+ * by name, legal inside a recording or stream capture. `bindings` has one entry per tensor of the
+ * op's table, in its order (kf_problem_index). `workspace` holds at least
+ * kf_exec_workspace_bytes(), or is NULL for the exec's own, allocated by kf_prepare. One exec is in
+ * flight on one queue at a time. */
+KF_API kf_status kf_run(kf_exec *exec, kf_queue *queue, const kf_binding *bindings,
+                        kf_buffer *workspace);
 
 #ifdef __cplusplus
 }
 #endif
+
+/* Generated from the ops' tables: their names, later their typed calls. */
+#if defined(__has_include)
+#if __has_include(<kfuse/ops.h>)
+#include <kfuse/ops.h>
+#endif
+#endif
+
 #endif
