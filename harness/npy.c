@@ -7,6 +7,7 @@
 #include "files.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,9 +103,12 @@ static kf_status check_length(const source *s, int64_t count)
     const off_t at = lseek(s->fd, 0, SEEK_CUR);
     if (fstat(s->fd, &info) || !S_ISREG(info.st_mode) || at < 0)
         return KF_OK; /* a pipe: known when it ends */
-    if ((info.st_size - at) / s->size < count)
-        return kf_fail(KF_IO, "%s is truncated: %lld bytes of data are needed, %lld are there",
-                       s->path, (long long)(count * s->size), (long long)(info.st_size - at));
+    const int64_t there = info.st_size - at;
+    if (there / s->size < count)
+        return kf_fail(KF_IO,
+                       "%s is truncated: %" PRId64 " elements of %d bytes are needed, %" PRId64
+                       " bytes are there",
+                       s->path, count, s->size, there);
     return KF_OK;
 }
 
