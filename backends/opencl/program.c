@@ -146,15 +146,27 @@ kf_status opencl_program_close(kf_program *base)
 
 /* ---- kernels ------------------------------------------------------------------------------ */
 
+/* Threads that the kernel can be launched with. A group size that the text demands and the compiler
+ * took is possible, whatever the query says: rusticl on llvmpipe answers 32 and runs 1024. */
+static int kernel_threads(const opencl_device *device, cl_kernel kernel)
+{
+    size_t threads = 0, demanded[3] = {0};
+    if (cl.clGetKernelWorkGroupInfo(kernel, device->id, CL_KERNEL_WORK_GROUP_SIZE, sizeof threads,
+                                    &threads, NULL) != CL_SUCCESS)
+        return 0;
+    if (cl.clGetKernelWorkGroupInfo(kernel, device->id, CL_KERNEL_COMPILE_WORK_GROUP_SIZE,
+                                    sizeof demanded, demanded, NULL) == CL_SUCCESS &&
+        demanded[0] > threads)
+        threads = demanded[0];
+    return threads > INT32_MAX ? INT32_MAX : (int)threads;
+}
+
 static void kernel_resources(opencl_device *device, cl_program program, cl_kernel kernel,
                              const char *entry, kf_kernel_info *info)
 {
-    size_t threads = 0;
     cl_ulong local = 0;
     *info = (kf_kernel_info){.registers = -1, .spill_bytes = -1, .local_bytes = -1};
-    if (cl.clGetKernelWorkGroupInfo(kernel, device->id, CL_KERNEL_WORK_GROUP_SIZE, sizeof threads,
-                                    &threads, NULL) == CL_SUCCESS)
-        info->max_threads = threads > INT32_MAX ? INT32_MAX : (int)threads;
+    info->max_threads = kernel_threads(device, kernel);
     if (cl.clGetKernelWorkGroupInfo(kernel, device->id, CL_KERNEL_LOCAL_MEM_SIZE, sizeof local,
                                     &local, NULL) == CL_SUCCESS)
         info->local_bytes = (int64_t)local;
