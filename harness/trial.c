@@ -30,9 +30,11 @@ static bool sixteen_bit(kf_dtype dtype)
     return dtype == KF_F16 || dtype == KF_BF16;
 }
 
+/* The variants of a laboratory op are not twins: each computes something of its own. */
 bool kf_trial_baseline(const kf_trial *trial)
 {
-    return !strcmp(trial->plan->variant->name, trial->plan->problem.op->variants[0].name);
+    const kf_op *op = trial->plan->problem.op;
+    return op->internal || !strcmp(trial->plan->variant->name, op->variants[0].name);
 }
 
 bool kf_trial_output_whole(const kf_trial *trial, int output)
