@@ -165,7 +165,7 @@ int kf_cmd_bench(kf_cli *cli, int argc, char **argv)
         code = kf_cli_check(cli, ops, count);
     }
     if (code < 0) {
-        code = kf_cli_select(cli, &selection);
+        code = kf_cli_select_real(cli, &selection);
     }
     if (code < 0) {
         code = kf_cli_variants_run(cli, ops, count, &selection);

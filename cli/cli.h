@@ -148,6 +148,8 @@ typedef struct kf_selection {
 /* The devices that --backend and --device name, or the default one. -1 = found, else the exit code
  * (said). */
 int kf_cli_select(kf_cli *cli, kf_selection *selection);
+/* The same, and all of them compute: a recorder of launches is refused with 3. */
+int kf_cli_select_real(kf_cli *cli, kf_selection *selection);
 /* Opens; the first use of a GPU probes it in a child. */
 kf_status kf_cli_open(kf_cli *cli, const kf_found *found, kf_device **device);
 

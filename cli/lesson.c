@@ -80,7 +80,7 @@ int kf_cli_lesson(kf_cli *cli, const kf_lesson *lesson)
     kf_cases cases = {0};
     int code = kf_cli_check(cli, ops, op_count);
     if (code < 0) {
-        code = kf_cli_select(cli, &selection);
+        code = kf_cli_select_real(cli, &selection);
     }
     if (code < 0 && (cli->shape || cli->cases.count)) {
         code = kf_cli_cases(cli, ops, cli->shape ? op_count : 0, false, &cases);

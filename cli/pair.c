@@ -36,7 +36,7 @@ int kf_pair_choose(kf_cli *cli, kf_pair *p)
     bool backend[KF_CLI_BACKENDS] = {0};
     kf_selection selection = {0};
     if (cli->device || cli->backend) {
-        const int code = kf_cli_select(cli, &selection);
+        const int code = kf_cli_select_real(cli, &selection);
         if (code >= 0) {
             return code;
         }

@@ -132,7 +132,7 @@ static int run_named(kf_cli *cli, const own *o, const kf_op *op)
     kf_job j = {.cli = cli, .op = op};
     int code = assign_all(&j, o);
     if (code < 0) {
-        code = kf_cli_select(cli, &selection);
+        code = kf_cli_select_real(cli, &selection);
     }
     if (code < 0) {
         code = kf_cli_variants_run(cli, &op, 1, &selection);

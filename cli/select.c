@@ -303,3 +303,16 @@ int kf_cli_select(kf_cli *cli, kf_selection *selection)
     }
     return w.named || w.all ? take_backends(cli, &w, selection) : take_default(cli, selection);
 }
+
+int kf_cli_select_real(kf_cli *cli, kf_selection *selection)
+{
+    const int code = kf_cli_select(cli, selection);
+    for (int i = 0; code < 0 && i < selection->count; i++) {
+        if (kf_is_recorder(&selection->device[i]->info)) {
+            return kf_cli_complain(
+                3, "%s records launches and computes nothing: it is for `kfuse explain`",
+                selection->device[i]->info.id);
+        }
+    }
+    return code;
+}

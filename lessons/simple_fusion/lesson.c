@@ -62,11 +62,6 @@ static double of_roof(const experiment *e, int which)
     return 100 * e->d.roof[which].seconds / e->d.timing[which].median;
 }
 
-static bool flagged(const experiment *e, int which, const char *flag)
-{
-    return strstr(e->d.flags[which], flag) != NULL;
-}
-
 static void shape_text(const experiment *e, char *text, size_t bytes)
 {
     size_t used = 0;
@@ -188,9 +183,9 @@ static void measured(const experiment *e)
             "MB", "GB/s", "OF ROOF", "MAX ERR", "BOUND");
     measured_line(e, UNFUSED);
     measured_line(e, FUSED);
-    fprintf(e->out,
-            "  %s ran %.2f%s faster than %s (20-80 %%: %.2f-%.2f; the bytes predicted %.2f)\n",
-            e->d.plan[FUSED]->variant->name, e->d.gain, times(e), e->d.plan[UNFUSED]->variant->name,
+    fprintf(e->out, "  %s ran %.2f%s %s %s (20-80 %%: %.2f-%.2f; the bytes predicted %.2f)\n",
+            e->d.plan[FUSED]->variant->name, e->d.gain, times(e),
+            e->d.gain >= 1 ? "faster than" : "as fast as", e->d.plan[UNFUSED]->variant->name,
             e->d.gain_low, e->d.gain_high, bytes_gain(e));
     promise(e);
 }
@@ -214,7 +209,7 @@ static void launch_bound(const experiment *e)
 static bool in_cache(const experiment *e)
 {
     const int64_t cache = kf_device_target(e->device)->cache_bytes;
-    return flagged(e, UNFUSED, "above-roof") ||
+    return strstr(e->d.flags[UNFUSED], "above-roof") ||
            (cache > 0 && moved(&e->d.cost[FUSED]) < cache && !on_cpu(e));
 }
 
@@ -239,14 +234,16 @@ static double exp_share(const experiment *e, int which)
 
 static void compute_bound(const experiment *e)
 {
-    fprintf(e->out,
-            "Memory is not the limit here, arithmetic is: %.1f million exp and divisions at the "
-            "%.2f G/s measured\n"
-            "        for exp take %.0f %% of the fused time. Fusing saves bytes, not arithmetic, "
-            "so the gain stays away\n"
-            "        from the %.2f%s of the bytes.\n",
-            (double)e->d.cost[FUSED].specials / 1e6, e->d.exps_per_second / 1e9,
-            100 * exp_share(e, FUSED), bytes_gain(e), times(e));
+    char share[48];
+    snprintf(share, sizeof share, exp_share(e, FUSED) < 0.95 ? "%.0f %% of" : "all of",
+             100 * exp_share(e, FUSED));
+    fprintf(
+        e->out,
+        "Memory is not the limit here, arithmetic is: %.1f million exp and divisions at the\n"
+        "        %.2f G/s measured for exp account for %s the fused time. Fusing saves bytes, not\n"
+        "        arithmetic, so the gain stays away from the %.2f%s of the bytes.\n",
+        (double)e->d.cost[FUSED].specials / 1e6, e->d.exps_per_second / 1e9, share, bytes_gain(e),
+        times(e));
 }
 
 static void memory_bound(const experiment *e)
@@ -254,7 +251,11 @@ static void memory_bound(const experiment *e)
     const double ratio = e->d.gain / bytes_gain(e);
     fprintf(e->out, "unfused runs at %.0f %%, %s at %.0f %% of the memory roof of its own mix",
             of_roof(e, UNFUSED), e->d.plan[FUSED]->variant->name, of_roof(e, FUSED));
-    if (ratio > 0.88 && ratio < 1.12) {
+    if (e->d.gain < 1) {
+        fprintf(e->out,
+                ". Fusion loses here:\n        it saves bytes, but its kernel leaves more of this "
+                "device unused.\n");
+    } else if (ratio > 0.88 && ratio < 1.12) {
         fprintf(e->out,
                 ": neither computes\n        faster, the fused one simply moves %.0f %% of the "
                 "bytes.\n",
@@ -273,9 +274,10 @@ static void memory_bound(const experiment *e)
 static void why(const experiment *e)
 {
     fprintf(e->out, "4 Why.  ");
-    if (flagged(e, UNFUSED, "launch-bound")) {
+    if (strstr(e->d.flags[UNFUSED], "launch-bound")) {
         launch_bound(e);
-    } else if (on_cpu(e) && exp_share(e, FUSED) > 0.5 && e->d.gain < 0.9 * bytes_gain(e)) {
+    } else if (on_cpu(e) && exp_share(e, FUSED) > 0.5 && e->d.gain >= 1 &&
+               e->d.gain < 0.9 * bytes_gain(e)) {
         compute_bound(e);
     } else if (in_cache(e)) {
         cached(e);
