@@ -1,8 +1,8 @@
-/* What every CUDA kernel text starts with: storage types, 16-byte vectors, reductions. The same names
- * as opencl/kernels/common/prelude.cl; no header, so that NVRTC alone compiles it.
+/* What every CUDA kernel text starts with: storage types, 16-byte vectors, reductions. The same
+ * names as opencl/kernels/common/prelude.cl; no header, so that NVRTC alone compiles it.
  *
- * Storage is f32, f16 or bf16 (KF_DTYPE), arithmetic is f32. A kf_pack is one 16-byte access: KF_VEC
- * elements, left packed in four registers until a kernel wants floats.
+ * Storage is f32, f16 or bf16 (KF_DTYPE), arithmetic is f32. A kf_pack is one 16-byte access:
+ * KF_VEC elements, left packed in four registers until a kernel wants floats.
  * SPDX-License-Identifier: Apache-2.0 */
 #define KF_F32 1
 #define KF_F16 2
@@ -82,8 +82,8 @@ __device__ inline void kf_store(kf_storage *to, long long index, float value)
 /* ---- one vector of KF_VEC elements; addresses are multiples of 16 bytes -------------------- */
 
 /* Row kernels read and write everything once: evict-first on both sides leaves the cache to what is
- * still in flight (measured: 2 % at 8192x512 f32, 0.3 % at 16384x4096; on one side alone it costs 1 to
- * 5 %). */
+ * still in flight (measured: 2 % at 8192x512 f32, 0.3 % at 16384x4096; on one side alone it costs 1
+ * to 5 %). */
 __device__ inline kf_pack kf_load_pack(const kf_storage *from, long long vector)
 {
     return __ldcs((const kf_pack *)from + vector);
@@ -164,9 +164,9 @@ __device__ inline kf_pack kf_splat(float value)
     return kf_repack(all);
 }
 
-/* The same vector through an OR with `zero`, an argument that is always 0 but not known to the compiler:
- * 16-bit elements are then unpacked again where they are used. Otherwise the assembler shares the
- * unpacked floats between two passes, twice the registers, and spills. */
+/* The same vector through an OR with `zero`, an argument that is always 0 but not known to the
+ * compiler: 16-bit elements are then unpacked again where they are used. Otherwise the assembler
+ * shares the unpacked floats between two passes, twice the registers, and spills. */
 __device__ inline kf_pack kf_again(kf_pack pack, unsigned zero)
 {
 #if KF_DTYPE != KF_F32
@@ -233,8 +233,8 @@ __device__ inline float kf_pack_max(kf_pack pack)
 
 /* ---- reductions --------------------------------------------------------------------------- */
 
-/* Over `width` neighbouring lanes, a power of two up to KF_WARP; every lane gets the result. All lanes
- * of the warp must be here. */
+/* Over `width` neighbouring lanes, a power of two up to KF_WARP; every lane gets the result. All
+ * lanes of the warp must be here. */
 __device__ inline float kf_warp_max(float value, int width)
 {
 #pragma unroll
@@ -257,8 +257,9 @@ __device__ inline float kf_warp_sum(float value, int width)
 #define KF_SLOTS(lanes) ((lanes) > KF_WARP ? (lanes) / KF_WARP : 0)
 
 /* Over `lanes` neighbouring threads, a power of two; `lane` is this thread's place among them and
- * `slot` their KF_SLOTS(lanes) floats, used once per launch. Every thread gets the result: each warp
- * reduces all slots itself, which saves a second barrier. All threads of the group must be here. */
+ * `slot` their KF_SLOTS(lanes) floats, used once per launch. Every thread gets the result: each
+ * warp reduces all slots itself, which saves a second barrier. All threads of the group must be
+ * here. */
 __device__ inline float kf_group_max(float value, int lanes, int lane, float *slot)
 {
     value = kf_warp_max(value, lanes < KF_WARP ? lanes : KF_WARP);

@@ -1,9 +1,9 @@
-/* What every OpenCL kernel text starts with: storage types, 16-byte vectors, reductions. The same names
- * as cuda/kernels/common/prelude.cu; OpenCL C 1.2 without extensions, and inline PTX in the maths and
- * the reductions where KF_CAP_PTX and KF_CAP_SHUFFLE say so.
+/* What every OpenCL kernel text starts with: storage types, 16-byte vectors, reductions. The same
+ * names as cuda/kernels/common/prelude.cu; OpenCL C 1.2 without extensions, and inline PTX in the
+ * maths and the reductions where KF_CAP_PTX and KF_CAP_SHUFFLE say so.
  *
- * Storage is f32, f16 or bf16 (KF_DTYPE), arithmetic is f32. A kf_pack is one 16-byte access: KF_VEC
- * elements, left packed in four registers until a kernel wants floats.
+ * Storage is f32, f16 or bf16 (KF_DTYPE), arithmetic is f32. A kf_pack is one 16-byte access:
+ * KF_VEC elements, left packed in four registers until a kernel wants floats.
  * SPDX-License-Identifier: Apache-2.0 */
 #define KF_F32 1
 #define KF_F16 2
@@ -41,14 +41,14 @@ typedef uint4 kf_pack;
 /* ---- one element -------------------------------------------------------------------------- */
 
 /* Rounds to nearest even; a NaN keeps a mantissa bit, so it does not become infinity. */
-inline uint kf_bf16_bits(float value)
+static inline uint kf_bf16_bits(float value)
 {
     const uint bits = as_uint(value);
     return value != value ? (bits >> 16) | 0x40 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
 
 /* vload_half and vstore_half need no half type; they work on private memory too. */
-inline float kf_f16_value(ushort bits)
+static inline float kf_f16_value(ushort bits)
 {
 #if KF_CAP_PTX
     float value;
@@ -59,7 +59,7 @@ inline float kf_f16_value(ushort bits)
 #endif
 }
 
-inline ushort kf_f16_bits(float value)
+static inline ushort kf_f16_bits(float value)
 {
     ushort bits;
 #if KF_CAP_PTX
@@ -70,7 +70,7 @@ inline ushort kf_f16_bits(float value)
     return bits;
 }
 
-inline float kf_decode(kf_storage stored)
+static inline float kf_decode(kf_storage stored)
 {
 #if KF_DTYPE == KF_F32
     return stored;
@@ -81,7 +81,7 @@ inline float kf_decode(kf_storage stored)
 #endif
 }
 
-inline kf_storage kf_encode(float value)
+static inline kf_storage kf_encode(float value)
 {
 #if KF_DTYPE == KF_F32
     return value;
@@ -92,30 +92,30 @@ inline kf_storage kf_encode(float value)
 #endif
 }
 
-inline float kf_load(const __global kf_storage *from, long index)
+static inline float kf_load(const __global kf_storage *from, long index)
 {
     return kf_decode(from[index]);
 }
 
-inline void kf_store(__global kf_storage *to, long index, float value)
+static inline void kf_store(__global kf_storage *to, long index, float value)
 {
     to[index] = kf_encode(value);
 }
 
 /* ---- one vector of KF_VEC elements; addresses are multiples of 16 bytes -------------------- */
 
-inline kf_pack kf_load_pack(const __global kf_storage *from, long vector)
+static inline kf_pack kf_load_pack(const __global kf_storage *from, long vector)
 {
     return ((const __global kf_pack *)from)[vector];
 }
 
-inline void kf_store_pack(__global kf_storage *to, long vector, kf_pack pack)
+static inline void kf_store_pack(__global kf_storage *to, long vector, kf_pack pack)
 {
     ((__global kf_pack *)to)[vector] = pack;
 }
 
 /* Two 16-bit elements, low half first. */
-inline void kf_unpack_pair(uint pair, float *low, float *high)
+static inline void kf_unpack_pair(uint pair, float *low, float *high)
 {
 #if KF_DTYPE == KF_F16
     *low = kf_f16_value((ushort)pair);
@@ -126,7 +126,7 @@ inline void kf_unpack_pair(uint pair, float *low, float *high)
 #endif
 }
 
-inline uint kf_pack_pair(float low, float high)
+static inline uint kf_pack_pair(float low, float high)
 {
     uint pair;
 #if KF_DTYPE == KF_F16
@@ -139,7 +139,7 @@ inline uint kf_pack_pair(float low, float high)
     return pair;
 }
 
-inline void kf_unpack(kf_pack pack, float *value)
+static inline void kf_unpack(kf_pack pack, float *value)
 {
 #if KF_DTYPE == KF_F32
     value[0] = as_float(pack.x);
@@ -154,7 +154,7 @@ inline void kf_unpack(kf_pack pack, float *value)
 #endif
 }
 
-inline kf_pack kf_repack(const float *value)
+static inline kf_pack kf_repack(const float *value)
 {
     kf_pack pack;
 #if KF_DTYPE == KF_F32
@@ -172,7 +172,7 @@ inline kf_pack kf_repack(const float *value)
 }
 
 /* Every element the same. */
-inline kf_pack kf_splat(float value)
+static inline kf_pack kf_splat(float value)
 {
     float all[KF_VEC];
 #pragma unroll
@@ -181,10 +181,10 @@ inline kf_pack kf_splat(float value)
     return kf_repack(all);
 }
 
-/* The same vector through an OR with `zero`, an argument that is always 0 but not known to the compiler:
- * 16-bit elements are then unpacked again where they are used. Otherwise the assembler shares the
- * unpacked floats between two passes, twice the registers, and spills. */
-inline kf_pack kf_again(kf_pack pack, uint zero)
+/* The same vector through an OR with `zero`, an argument that is always 0 but not known to the
+ * compiler: 16-bit elements are then unpacked again where they are used. Otherwise the assembler
+ * shares the unpacked floats between two passes, twice the registers, and spills. */
+static inline kf_pack kf_again(kf_pack pack, uint zero)
 {
 #if KF_DTYPE != KF_F32
     pack |= zero;
@@ -195,7 +195,7 @@ inline kf_pack kf_again(kf_pack pack, uint zero)
 /* ---- maths -------------------------------------------------------------------------------- */
 
 /* 2^x, relative error at most 3 ulp; about 2^-22 and flushed denormals by PTX. */
-inline float kf_exp2(float x)
+static inline float kf_exp2(float x)
 {
 #if KF_CAP_PTX
     float power;
@@ -207,7 +207,7 @@ inline float kf_exp2(float x)
 }
 
 /* Maximum that propagates NaN, as fmax does not. */
-inline float kf_max(float a, float b)
+static inline float kf_max(float a, float b)
 {
 #if KF_PTX_80
     float max;
@@ -219,7 +219,7 @@ inline float kf_max(float a, float b)
 }
 
 #if KF_DTYPE != KF_F32 && KF_PTX_80
-inline uint kf_max_pair(uint a, uint b)
+static inline uint kf_max_pair(uint a, uint b)
 {
     uint max;
 #if KF_DTYPE == KF_F16
@@ -232,7 +232,7 @@ inline uint kf_max_pair(uint a, uint b)
 #endif
 
 /* The largest element; a NaN may be passed over. */
-inline float kf_pack_max(kf_pack pack)
+static inline float kf_pack_max(kf_pack pack)
 {
 #if KF_DTYPE != KF_F32 && KF_PTX_80
     float low, high;
@@ -252,22 +252,22 @@ inline float kf_pack_max(kf_pack pack)
 /* ---- reductions --------------------------------------------------------------------------- */
 
 #if KF_CAP_SHUFFLE
-inline float kf_shuffle(float value, int mask)
+static inline float kf_shuffle(float value, int mask)
 {
     float other;
     __asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 31, -1;" : "=f"(other) : "f"(value), "r"(mask));
     return other;
 }
 #else
-inline float kf_shuffle(float value, int mask) /* KF_WARP is 1: never called */
+static inline float kf_shuffle(float value, int mask) /* KF_WARP is 1: never called */
 {
     return value;
 }
 #endif
 
-/* Over `width` neighbouring lanes, a power of two up to KF_WARP; every lane gets the result. All lanes
- * of the warp must be here. */
-inline float kf_warp_max(float value, int width)
+/* Over `width` neighbouring lanes, a power of two up to KF_WARP; every lane gets the result. All
+ * lanes of the warp must be here. */
+static inline float kf_warp_max(float value, int width)
 {
 #pragma unroll
     for (int step = KF_WARP / 2; step > 0; step /= 2)
@@ -276,7 +276,7 @@ inline float kf_warp_max(float value, int width)
     return value;
 }
 
-inline float kf_warp_sum(float value, int width)
+static inline float kf_warp_sum(float value, int width)
 {
 #pragma unroll
     for (int step = KF_WARP / 2; step > 0; step /= 2)
@@ -288,10 +288,11 @@ inline float kf_warp_sum(float value, int width)
 /* Floats of local memory that a reduction over `lanes` work-items needs for each of its rows. */
 #define KF_SLOTS(lanes) ((lanes) > KF_WARP ? (lanes) / KF_WARP : 0)
 
-/* Over `lanes` neighbouring work-items, a power of two; `lane` is this one's place among them and `slot`
- * their KF_SLOTS(lanes) floats. Every work-item gets the result. All of the group must be here. With
- * shuffles, each warp reduces all slots itself, which saves a second barrier; without, a tree. */
-inline float kf_group_max(float value, int lanes, int lane, __local float *slot)
+/* Over `lanes` neighbouring work-items, a power of two; `lane` is this one's place among them and
+ * `slot` their KF_SLOTS(lanes) floats. Every work-item gets the result. All of the group must be
+ * here. With shuffles, each warp reduces all slots itself, which saves a second barrier; without, a
+ * tree. */
+static inline float kf_group_max(float value, int lanes, int lane, __local float *slot)
 {
     value = kf_warp_max(value, lanes < KF_WARP ? lanes : KF_WARP);
     if (lanes > KF_WARP) {
@@ -313,7 +314,7 @@ inline float kf_group_max(float value, int lanes, int lane, __local float *slot)
     return value;
 }
 
-inline float kf_group_sum(float value, int lanes, int lane, __local float *slot)
+static inline float kf_group_sum(float value, int lanes, int lane, __local float *slot)
 {
     value = kf_warp_sum(value, lanes < KF_WARP ? lanes : KF_WARP);
     if (lanes > KF_WARP) {

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "softmax_reference.h"
+#include <math.h>
+
+typedef struct row_sums {
+    double max, sum;
+    double distance; /* sum p_j |x_j - m| */
+    double stored;   /* relative error of the sum from 16-bit intermediates */
+    bool nan;
+} row_sums;
+
+/* Relative error of one exponential when x - m, and then the exponential, are rounded to storage.
+ * The first is an error of the argument, not small in 16 bits: exp(+-u |x - m|). */
+static double stored_error(double distance, kf_dtype storage)
+{
+    if (storage == KF_NONE || storage == KF_F32)
+        return 0;
+    const double u = kf_dtype_roundoff(storage);
+    return expm1(u * distance) * (1 + u) + u;
+}
+
+static row_sums sum_row(const kf_softmax_row *row, kf_dtype storage)
+{
+    row_sums s = {.max = -INFINITY};
+    for (int64_t j = 0; j < row->cols; j++) {
+        const double x = kf_load(row->x, row->dtype, row->start + j);
+        s.nan |= isnan(x);
+        s.max = x > s.max ? x : s.max;
+    }
+    s.nan |= isinf(s.max);
+    if (s.nan)
+        return s;
+    for (int64_t j = 0; j < row->cols; j++) {
+        const double x = kf_load(row->x, row->dtype, row->start + j), e = exp(x - s.max);
+        if (e == 0)
+            continue; /* -inf too: its distance is infinite and counts for nothing */
+        s.sum += e;
+        s.distance += e * (s.max - x);
+        s.stored += e * stored_error(s.max - x, storage);
+    }
+    s.distance /= s.sum;
+    s.stored /= s.sum;
+    if (storage != KF_NONE && storage != KF_F32) /* exponentials that become subnormal or 0 */
+        s.stored += (double)row->cols * kf_dtype_floor(storage) / s.sum;
+    return s;
+}
+
+void kf_softmax_reference(const kf_softmax_row *row, const kf_error_model *error, int64_t first,
+                          int64_t count, double *value, double *bound)
+{
+    const row_sums s = sum_row(row, error->intermediate);
+    const double u = 0x1p-24, twice = error->exp2 ? 2 : 1;
+    const double steps = 17 + (double)error->depth + 8 * (double)error->rescales;
+    const bool stored = error->intermediate != KF_NONE && error->intermediate != KF_F32;
+    for (int64_t i = 0; i < count; i++) {
+        const double x = kf_load(row->x, row->dtype, row->start + first + i);
+        const double distance = s.max - x, y = s.nan ? NAN : exp(-distance) / s.sum;
+        double own = 0; /* of -inf and of what underflows in double: exactly 0 */
+        if (y > 0) {
+            const double extra = stored_error(distance, error->intermediate);
+            const double left = 1 - s.stored; /* how small the computed sum may be */
+            own = y * u * (twice * (distance + s.distance) + steps);
+            own += left > 0 ? y * ((1 + extra) / left - 1) : INFINITY;
+            own += stored ? kf_dtype_floor(error->intermediate) / s.sum * 2 : 0;
+        }
+        value[i] = y;
+        bound[i] = s.nan ? 0 : own + kf_dtype_roundoff(row->dtype) * y + kf_dtype_floor(row->dtype);
+    }
+}

@@ -1,0 +1,25 @@
+/* Softmax of one row in double, with the error that a kernel may make. SPDX-License-Identifier:
+ * Apache-2.0 */
+#ifndef KF_SOFTMAX_REFERENCE_H
+#define KF_SOFTMAX_REFERENCE_H
+
+#include "../../core/op.h"
+
+typedef struct kf_softmax_row {
+    const void *x; /* as stored */
+    kf_dtype dtype;
+    int64_t start, cols; /* elements */
+} kf_softmax_row;
+
+/* Columns first .. first+count-1. With m the row's maximum, p its softmax, u = 2^-24 and d the
+ * depth:
+ *
+ *     |y| u (k |x_i - m| + k sum p_j |x_j - m| + 17 + d + 8 rescales)      k = 2 for exp as exp2,
+ * else 1
+ *
+ * plus what storing x - m and the exponentials adds when they are stored in 16 bits, plus the
+ * rounding of y. NaN for a row with NaN or +inf, and for one of -inf alone. */
+void kf_softmax_reference(const kf_softmax_row *row, const kf_error_model *error, int64_t first,
+                          int64_t count, double *value, double *bound);
+
+#endif

@@ -1,0 +1,574 @@
+/* y = exp(x - max x) / sum exp(x - max x) over the last axis. Traffic for M rows of N elements of s
+ * bytes:
+ *
+ *     unfused        5 launches   row max M N s + 4 M, subtract 2 M N s + 4 M, exp 2 M N s,
+ *                                 row sum M N s + 4 M, divide 2 M N s + 4 M     8 M N s + 16 M
+ *     fused          1 launch     row on chip: every element read and written once     2 M N s
+ *                                 wider rows (ONLINE=1): maximum and sum, then a second read  3 M N
+ * s fused_cluster  1 launch     one row over CLUSTER groups                          2 M N s
+ *     fused_cpu      1 launch     one row per item; it stays in cache after the first of three
+ * reads
+ *
+ * The intermediates of `unfused` are stored in the dtype of x. A row with NaN or +inf is NaN, as is
+ * a row of -inf alone; -inf among finite values gives 0. `y` may be x itself: a row is read before
+ * it is written. SPDX-License-Identifier: Apache-2.0 */
+#include "common/rows.h"
+#include "common/softmax_reference.h"
+#include "../core/backend.h"
+
+enum { X, Y };
+enum { ROWS, COLS };
+enum { BLOCK, THREADS_PER_ROW, LOCAL_VECS, LEAST_GROUPS, ONLINE, CLUSTER };
+enum { ONLINE_VECS = 4, UNFUSED_VECS = 4, MAX_COLS = 1 << 30 };
+
+static const kf_tensor_decl tensors[] = {
+    {.name = "x", .role = KF_INPUT, .dims = "rows cols", .help = "scores"},
+    {.name = "y",
+     .role = KF_OUTPUT,
+     .alias = "x",
+     .dims = "rows cols",
+     .help = "probabilities: every row sums to 1"},
+};
+
+static const kf_knob_decl knobs[] = {
+    {.name = "BLOCK",
+     .variants = "unfused fused fused_cluster fused_cpu",
+     .value_count = 11,
+     .values = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024},
+     .help = "threads per group"},
+    {.name = "THREADS_PER_ROW",
+     .variants = "unfused fused",
+     .value_count = 11,
+     .values = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024},
+     .help = "threads that share a row; BLOCK / THREADS_PER_ROW rows share a group"},
+    {.name = "LOCAL_VECS",
+     .variants = "fused fused_cluster",
+     .value_count = 14,
+     .values = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
+     .help = "16-byte vectors per thread kept in local memory instead of registers"},
+    {.name = "LEAST_GROUPS",
+     .variants = "fused fused_cluster",
+     .value_count = 4,
+     .values = {1, 2, 3, 4},
+     .help = "groups that must fit on a unit: caps the registers"},
+    {.name = "ONLINE",
+     .variants = "fused",
+     .value_count = 2,
+     .values = {0, 1},
+     .help = "1 = the row does not stay on chip: online maximum and sum, two reads"},
+    {.name = "CLUSTER",
+     .variants = "fused_cluster",
+     .value_count = 4,
+     .values = {2, 4, 8, 16},
+     .help = "groups that share a row"},
+};
+
+/* ---- shape of a launch --------------------------------------------------------------------- */
+
+/* Every row of both tensors is whole aligned vectors: the texts leave the edges out. */
+static bool softmax_aligned(const kf_problem *problem)
+{
+    return kf_rows_whole(problem, X) && kf_rows_whole(problem, Y);
+}
+
+/* exp2 and divisions per thread of what joins the parts of a row (softmax_scale in the texts). */
+static int64_t gather_specials(const kf_target *target, int64_t parts)
+{
+    const int64_t lanes = kf_warp_lanes(target);
+    return parts <= 1 ? 1 : lanes > 1 ? 2 + kf_ceil_div(parts, lanes) : 2;
+}
+
+/* Slots of one row: (maximum, sum) per warp, or a float per thread for the tree. */
+static int64_t slot_bytes(const kf_target *target, int64_t threads, int64_t groups)
+{
+    const int64_t lanes = kf_warp_lanes(target);
+    return lanes > 1 ? threads / lanes * groups * 8 : threads * 4;
+}
+
+typedef struct fused_shape {
+    int64_t block, threads, rows, cluster; /* threads and rows per group */
+    int64_t vecs, local_vecs, edges;
+    int64_t local_bytes;
+    bool aligned;
+} fused_shape;
+
+static fused_shape fused_shape_of(const kf_problem *problem, const kf_config *config,
+                                  const kf_target *target, bool cluster)
+{
+    fused_shape s = {.block = config->knob[BLOCK],
+                     .cluster = cluster ? config->knob[CLUSTER] : 1,
+                     .local_vecs = config->knob[LOCAL_VECS],
+                     .aligned = softmax_aligned(problem)};
+    s.threads = cluster ? s.block : config->knob[THREADS_PER_ROW];
+    s.rows = kf_at_least(s.block / s.threads, 1);
+    s.vecs = kf_ceil_div(kf_row_vectors(problem), s.threads * s.cluster);
+    s.edges = kf_row_edges(problem, s.threads, s.aligned);
+    s.local_bytes = kf_local_vectors(s.local_vecs * s.block * 16 +
+                                     s.rows * slot_bytes(target, s.threads, s.cluster));
+    return s;
+}
+
+/* Vectors per thread that registers hold without spilling: 4 registers each beside about 28 others.
+ */
+static int64_t register_vecs(const kf_target *target, int64_t block, int64_t least_groups)
+{
+    const int64_t file = target->registers_per_unit ? target->registers_per_unit : 65536;
+    return kf_at_least((kf_at_most(file / (block * least_groups), 168) - 28) / 4, 1);
+}
+
+/* ---- defaults ------------------------------------------------------------------------------ */
+
+/* Measured on one GPU (see the header of the kernel text), told apart by what a row needs, not by
+ * whose device it is: 2 to 4 vectors per thread while a row is short, 16 in two warps at 16 KiB, 8
+ * in up to 1024 threads beyond. 16-bit rows compute twice per vector and want twice the threads. */
+static int64_t default_threads(const kf_problem *problem)
+{
+    const bool half = kf_dtype_bytes(problem->dtype) == 2;
+    const int64_t v = kf_row_vectors(problem);
+    if (v <= 32)
+        return kf_at_most(kf_power_of_two_above(kf_ceil_div(v, 2)), 16);
+    if (v <= 128)
+        return half || v > 64 ? 32 : 16;
+    if (v <= 512 || half)
+        return kf_power_of_two_above(kf_ceil_div(v, v <= 512 ? 4 : 8));
+    return v <= 1024 ? 64 : kf_power_of_two_above(kf_ceil_div(v, 8));
+}
+
+static void defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    const int64_t most = kf_at_most(target->max_threads, 1024);
+    const bool half = kf_dtype_bytes(problem->dtype) == 2;
+    /* two groups of 16-bit rows on a unit hide each other's waits */
+    const int64_t widest = half && kf_row_vectors(problem) <= 512 * 16 ? 512 : 1024;
+    int64_t threads = kf_at_most(default_threads(problem), kf_at_most(widest, most));
+    if (config->set[BLOCK])
+        threads = kf_at_most(threads, config->knob[BLOCK]);
+    kf_config_default(config, THREADS_PER_ROW, threads);
+    threads = config->knob[THREADS_PER_ROW];
+    kf_config_default(config, BLOCK,
+                      kf_at_most(kf_at_least(threads, half && threads == 128 ? 256 : 128), most));
+    const int64_t block = config->knob[BLOCK];
+    const int64_t vecs = kf_ceil_div(kf_row_vectors(problem), kf_at_least(threads, 1));
+    kf_config_default(config, LEAST_GROUPS, half && block == 512 && vecs > 4 ? 2 : 1);
+    const int64_t room = kf_at_most(register_vecs(target, block, config->knob[LEAST_GROUPS]),
+                                    block >= 1024 || config->knob[LEAST_GROUPS] > 1 ? 8 : 16);
+    int64_t parked = vecs > room ? vecs - room : 0;
+    if (block * 16 * parked + slot_bytes(target, block, 1) > target->local_bytes || parked > 13)
+        parked = 0;
+    kf_config_default(config, LOCAL_VECS, parked);
+    kf_config_default(config, ONLINE, vecs - config->knob[LOCAL_VECS] > room + 2);
+}
+
+/* Parts of 128 KiB (f32) and 64 KiB (16 bit, two groups to a unit) lost least to the exchange. */
+static void defaults_cluster(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    const bool half = kf_dtype_bytes(problem->dtype) == 2;
+    const int64_t v = kf_row_vectors(problem);
+    const int64_t block = v > 512 * 16 * 16 ? 1024
+                          : v > 2048        ? 512
+                                            : kf_power_of_two_above(kf_ceil_div(v, 4)) / 2;
+    kf_config_default(config, BLOCK, kf_at_most(kf_at_least(block, 64), target->max_threads));
+    const int64_t group = config->knob[BLOCK] * 16;
+    kf_config_default(config, CLUSTER,
+                      kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, group)), 2),
+                                 target->max_cluster));
+    const int64_t vecs = kf_ceil_div(v, config->knob[BLOCK] * config->knob[CLUSTER]);
+    const bool pair = half && config->knob[BLOCK] == 512 && vecs > 4;
+    kf_config_default(config, LEAST_GROUPS, pair ? 2 : 1);
+    const int64_t room = pair || config->knob[BLOCK] >= 1024 ? 8 : 16;
+    kf_config_default(config, LOCAL_VECS, kf_at_most(vecs > room ? vecs - room : 0, 13));
+}
+
+static void defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    (void)target;
+    kf_config_default(config, BLOCK,
+                      problem->dim[COLS] >= 2048  ? 1
+                      : problem->dim[COLS] >= 512 ? 8
+                                                  : 32);
+}
+
+static void defaults_unfused(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    if (target->capabilities & KF_CAP_CPU) {
+        defaults_cpu(problem, target, config);
+        kf_config_default(config, THREADS_PER_ROW, 1);
+        return;
+    }
+    kf_config_default(config, BLOCK, kf_at_most(256, target->max_threads));
+    kf_config_default(
+        config, THREADS_PER_ROW,
+        kf_at_most(kf_power_of_two_above(kf_row_vectors(problem)), config->knob[BLOCK]));
+}
+
+/* ---- fits ---------------------------------------------------------------------------------- */
+
+static kf_status check_cols(const kf_problem *problem)
+{
+    return problem->dim[COLS] <= MAX_COLS
+               ? KF_OK
+               : kf_fail(KF_UNSUPPORTED, "softmax takes up to %d columns, not %lld", MAX_COLS,
+                         (long long)problem->dim[COLS]);
+}
+
+static kf_status check_threads(const kf_config *config, const kf_target *target)
+{
+    if (!(target->capabilities & KF_CAP_CPU) && config->knob[BLOCK] < kf_warp_lanes(target))
+        return kf_fail(KF_UNSUPPORTED, "BLOCK=%lld is less than a warp of %lld threads",
+                       (long long)config->knob[BLOCK], (long long)kf_warp_lanes(target));
+    return config->knob[THREADS_PER_ROW] <= config->knob[BLOCK]
+               ? KF_OK
+               : kf_fail(KF_UNSUPPORTED, "THREADS_PER_ROW=%lld does not fit into BLOCK=%lld",
+                         (long long)config->knob[THREADS_PER_ROW], (long long)config->knob[BLOCK]);
+}
+
+static kf_status check_on_chip(const fused_shape *s, const kf_config *config,
+                               const kf_target *target)
+{
+    const int64_t registers = s->vecs - s->local_vecs;
+    const int64_t room = register_vecs(target, s->block, config->knob[LEAST_GROUPS]) + 1;
+    if (registers < 1)
+        return kf_fail(KF_UNSUPPORTED,
+                       "LOCAL_VECS=%lld leaves no vector of a thread's %lld in registers",
+                       (long long)s->local_vecs, (long long)s->vecs);
+    if (registers > room)
+        return kf_fail(KF_UNSUPPORTED,
+                       "a thread would hold %lld vectors in registers, and %lld fit: more threads "
+                       "per row, LOCAL_VECS or ONLINE=1",
+                       (long long)registers, (long long)room);
+    return KF_OK;
+}
+
+static kf_status fits_fused(const kf_problem *problem, const kf_config *config,
+                            const kf_target *target)
+{
+    const fused_shape s = fused_shape_of(problem, config, target, false);
+    kf_status status = check_cols(problem);
+    if (status == KF_OK)
+        status = check_threads(config, target);
+    if (status != KF_OK || config->knob[ONLINE])
+        return status;
+    return check_on_chip(&s, config, target);
+}
+
+static kf_status fits_cluster(const kf_problem *problem, const kf_config *config,
+                              const kf_target *target)
+{
+    const fused_shape s = fused_shape_of(problem, config, target, true);
+    const kf_status status = check_cols(problem);
+    if (status == KF_OK && s.block < kf_warp_lanes(target))
+        return kf_fail(KF_UNSUPPORTED, "fused_cluster needs a BLOCK of at least %lld threads",
+                       (long long)kf_warp_lanes(target));
+    return status == KF_OK ? check_on_chip(&s, config, target) : status;
+}
+
+static kf_status fits_unfused(const kf_problem *problem, const kf_config *config,
+                              const kf_target *target)
+{
+    const kf_status status = check_cols(problem);
+    return status == KF_OK ? check_threads(config, target) : status;
+}
+
+static kf_status fits_cpu(const kf_problem *problem, const kf_config *config,
+                          const kf_target *target)
+{
+    (void)config, (void)target;
+    return check_cols(problem);
+}
+
+/* ---- plans: fused -------------------------------------------------------------------------- */
+
+static kf_grid fused_grid(const fused_shape *s, int64_t rows, const kf_config *config,
+                          const kf_target *target)
+{
+    const int64_t least = config->knob[LEAST_GROUPS];
+    const int64_t cap = target->registers_per_unit / (s->block * least) / 8 * 8;
+    return (kf_grid){.groups = kf_ceil_div(rows, s->rows) * s->cluster,
+                     .threads = (int)s->block,
+                     .cluster = s->cluster > 1 ? (int)s->cluster : 0,
+                     .local_bytes = s->local_bytes,
+                     .least_groups = (int)least,
+                     .register_cap = least > 1 && cap >= 32 && cap < 256 ? (int)cap : 0};
+}
+
+/* Subtract, compare, add and scale, one each per element. */
+static kf_work fused_work(const kf_plan *p, int64_t specials, bool exact)
+{
+    const int64_t elements = p->problem.dim[ROWS] * p->problem.dim[COLS];
+    return (kf_work){.flops = 4 * elements, .specials = specials, .at_most = !exact};
+}
+
+static kf_step *add_fused(kf_plan *p, const char *entry, const fused_shape *s, kf_work work,
+                          int64_t passes)
+{
+    const kf_problem *problem = &p->problem;
+    const int64_t M = problem->dim[ROWS], N = problem->dim[COLS];
+    const kf_ref x = kf_tensor_ref(p, X), y = kf_tensor_ref(p, Y);
+    kf_use read = READ(x);
+    if (passes > 1)
+        read.requested = passes * M * N;
+    kf_step *step = kf_plan_step(p, entry, fused_grid(s, M, &p->config, &p->target), work,
+                                 USES(read, WRITE(y), INT(M), INT(N), INT(problem->row_stride[X]),
+                                      INT(problem->row_stride[Y])));
+    kf_define_row(step, &p->target, s->block, s->threads, s->aligned);
+    kf_step_define(step, "VECS", s->vecs);
+    kf_step_knob(step, p, LOCAL_VECS);
+    kf_step_knob(step, p, LEAST_GROUPS);
+    return step;
+}
+
+/* exp2 in vectors and edges, padding included; 16-bit storage computes those of the vectors again,
+ * for the elements that exist. */
+static int64_t on_chip_specials(const kf_plan *p, const fused_shape *s, int64_t groups,
+                                int64_t parts)
+{
+    const kf_problem *problem = &p->problem;
+    const int64_t per_thread =
+        s->vecs * kf_vec_elements(problem) + s->edges + gather_specials(&p->target, parts);
+    const int64_t again =
+        kf_dtype_bytes(problem->dtype) == 2 ? problem->dim[ROWS] * problem->dim[COLS] : 0;
+    return groups * s->block * per_thread + again;
+}
+
+static void set_error(kf_plan *p, int64_t threads, int64_t merges)
+{
+    p->error.depth = kf_ceil_div(p->problem.dim[COLS], threads) + kf_log2_above(threads);
+    p->error.rescales = merges ? kf_log2_above(threads) + merges : 0;
+    p->error.exp2 = true;
+    p->error.intermediate = KF_NONE;
+}
+
+static void plan_online(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                        const kf_target *target)
+{
+    const int64_t M = problem->dim[ROWS], N = problem->dim[COLS], block = config->knob[BLOCK];
+    const int vec = kf_vec_elements(problem);
+    const bool aligned = softmax_aligned(problem);
+    const fused_shape s = {.block = block,
+                           .threads = block,
+                           .rows = 1,
+                           .cluster = 1,
+                           .vecs = 1,
+                           .edges = kf_row_edges(problem, block, aligned),
+                           .local_bytes = kf_local_vectors(slot_bytes(target, block, 1)),
+                           .aligned = aligned};
+    const int64_t trips = kf_ceil_div(N / vec, block * ONLINE_VECS);
+    const int64_t per_thread = trips * (ONLINE_VECS * vec + 1) + s.edges + 1 +
+                               gather_specials(target, block / kf_warp_lanes(target));
+    add_fused(p, "softmax_online", &s, fused_work(p, M * block * per_thread + M * N, aligned), 2);
+    set_error(p, block, trips + 2);
+}
+
+static void plan_fused(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                       const kf_target *target)
+{
+    if (config->knob[ONLINE]) {
+        plan_online(p, problem, config, target);
+        return;
+    }
+    const fused_shape s = fused_shape_of(problem, config, target, false);
+    const int64_t parts = s.threads / kf_warp_lanes(target);
+    const int64_t specials =
+        on_chip_specials(p, &s, kf_ceil_div(problem->dim[ROWS], s.rows), parts);
+    const bool exact = s.aligned || problem->dtype == KF_F32;
+    add_fused(p, "softmax_fused", &s, fused_work(p, specials, exact), 1);
+    set_error(p, s.threads, parts > 1);
+}
+
+static void plan_cluster(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                         const kf_target *target)
+{
+    const fused_shape s = fused_shape_of(problem, config, target, true);
+    const int64_t parts = s.cluster * s.block / kf_warp_lanes(target);
+    const int64_t specials = on_chip_specials(p, &s, problem->dim[ROWS] * s.cluster, parts);
+    const bool exact = s.aligned || problem->dtype == KF_F32;
+    kf_step *step = add_fused(p, "softmax_cluster", &s, fused_work(p, specials, exact), 1);
+    kf_step_knob(step, p, CLUSTER);
+    set_error(p, s.block * s.cluster, 1);
+}
+
+static kf_grid item_grid(const kf_problem *problem, const kf_config *config)
+{
+    return (kf_grid){.groups = kf_ceil_div(problem->dim[ROWS], config->knob[BLOCK]),
+                     .threads = (int)config->knob[BLOCK]};
+}
+
+static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                     const kf_target *target)
+{
+    const int64_t M = problem->dim[ROWS], N = problem->dim[COLS];
+    const kf_ref x = kf_tensor_ref(p, X), y = kf_tensor_ref(p, Y);
+    kf_step *step = kf_plan_step(p, "softmax_fused_cpu", item_grid(problem, config),
+                                 fused_work(p, 2 * M * N + M, true),
+                                 USES(READ_PART(x, 0, 3 * M * N), WRITE(y), INT(M), INT(N),
+                                      INT(problem->row_stride[X]), INT(problem->row_stride[Y])));
+    kf_define_row(step, target, config->knob[BLOCK], 1, false);
+    kf_step_define(step, "VECS", 1);
+    kf_step_define(step, "LOCAL_VECS", 0);
+    set_error(p, 1, 0);
+}
+
+/* ---- plans: unfused ------------------------------------------------------------------------ */
+
+typedef struct unfused_parts { /* scratch, in the order of the entries' parameters */
+    kf_ref row_max, shifted, exponentials, row_sum;
+} unfused_parts;
+
+static unfused_parts declare_parts(kf_plan *p)
+{
+    const int64_t M = p->problem.dim[ROWS], N = p->problem.dim[COLS];
+    unfused_parts parts;
+    parts.row_max = kf_scratch_ref(p, "row_max", KF_F32, M);
+    parts.shifted = kf_scratch_ref(p, "shifted", p->problem.dtype, M * N);
+    parts.exponentials = kf_scratch_ref(p, "exponentials", p->problem.dtype, M * N);
+    parts.row_sum = kf_scratch_ref(p, "row_sum", KF_F32, M);
+    p->error.intermediate = p->problem.dtype;
+    return parts;
+}
+
+static void add_unfused(kf_plan *p, const char *entry, kf_grid grid, kf_work work,
+                        const kf_use *uses, int count)
+{
+    const bool cpu = p->target.capabilities & KF_CAP_CPU;
+    kf_step *step = kf_plan_step(p, entry, grid, work, uses, count);
+    step->source = "softmax_unfused";
+    kf_define_row(step, &p->target, p->config.knob[BLOCK],
+                  cpu ? 1 : p->config.knob[THREADS_PER_ROW], !cpu && softmax_aligned(&p->problem));
+}
+
+/* The five launches with the given grids; `per_row` threads of a map read a row's statistic each.
+ */
+static void add_unfused_steps(kf_plan *p, const char *const entry[5], kf_grid reduce, kf_grid map,
+                              kf_grid flat, int64_t per_row)
+{
+    const kf_problem *problem = &p->problem;
+    const int64_t M = problem->dim[ROWS], N = problem->dim[COLS];
+    const kf_ref x = kf_tensor_ref(p, X), y = kf_tensor_ref(p, Y);
+    const unfused_parts t = declare_parts(p);
+    const kf_work one = {.flops = M * N};
+    add_unfused(p, entry[0], reduce, one,
+                USES(READ(x), WRITE(t.row_max), INT(M), INT(N), INT(problem->row_stride[X])));
+    add_unfused(p, entry[1], map, one,
+                USES(READ(x), READ_PART(t.row_max, M, M * per_row), WRITE(t.shifted), INT(M),
+                     INT(N), INT(problem->row_stride[X])));
+    add_unfused(p, entry[2], flat, (kf_work){.specials = M * N},
+                USES(READ(t.shifted), WRITE(t.exponentials), INT(M), INT(N)));
+    add_unfused(p, entry[3], reduce, one,
+                USES(READ(t.exponentials), WRITE(t.row_sum), INT(M), INT(N)));
+    add_unfused(p, entry[4], map, (kf_work){.specials = M * N},
+                USES(WRITE(y), READ(t.exponentials), READ_PART(t.row_sum, M, M * per_row), INT(M),
+                     INT(N), INT(problem->row_stride[Y])));
+}
+
+static void plan_unfused_cpu(kf_plan *p)
+{
+    static const char *const entry[5] = {"softmax_row_max_cpu", "softmax_subtract_cpu",
+                                         "softmax_exp_cpu", "softmax_row_sum_cpu",
+                                         "softmax_divide_cpu"};
+    const kf_grid items = item_grid(&p->problem, &p->config);
+    set_error(p, 1, 0);
+    add_unfused_steps(p, entry, items, items, items, 1);
+}
+
+static void plan_unfused(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                         const kf_target *target)
+{
+    static const char *const entry[5] = {"softmax_row_max", "softmax_subtract", "softmax_exp",
+                                         "softmax_row_sum", "softmax_divide"};
+    if (target->capabilities & KF_CAP_CPU) {
+        plan_unfused_cpu(p);
+        return;
+    }
+    const int64_t M = problem->dim[ROWS], N = problem->dim[COLS];
+    const int64_t block = config->knob[BLOCK], threads = config->knob[THREADS_PER_ROW];
+    const int64_t lanes = kf_warp_lanes(target), rows = block / threads;
+    const int64_t chunks = kf_ceil_div(kf_row_vectors(problem), threads);
+    const int64_t flat = M * N / kf_vec_elements(problem) + M * N % kf_vec_elements(problem);
+    const int64_t slots = threads > lanes ? threads / lanes * rows : 0;
+    const kf_grid reduce = {.groups = kf_ceil_div(M, rows),
+                            .threads = (int)block,
+                            .local_bytes = kf_local_vectors(slots * 4)};
+    kf_grid map = reduce, element = reduce;
+    map.groups *= chunks;
+    element.groups = kf_ceil_div(flat, block);
+    set_error(p, threads, 0);
+    add_unfused_steps(p, entry, reduce, map, element, threads * chunks);
+}
+
+/* ---- the op -------------------------------------------------------------------------------- */
+
+static const kf_variant variants[] = {
+    {.name = "unfused",
+     .help =
+         "row max, subtract, exp, row sum, divide: five launches, two matrices in global memory",
+     .defaults = defaults_unfused,
+     .fits = fits_unfused,
+     .plan = plan_unfused},
+    {.name = "fused",
+     .help = "one launch, the row on chip; wider rows by online maximum and sum and a second read",
+     .defaults = defaults_fused,
+     .fits = fits_fused,
+     .plan = plan_fused},
+    {.name = "fused_cluster",
+     .help = "one launch, one row over 2 to 16 groups that share their local memory",
+     .needs = KF_CAP_CLUSTERS,
+     .defaults = defaults_cluster,
+     .fits = fits_cluster,
+     .plan = plan_cluster},
+    {.name = "fused_cpu",
+     .help = "one launch, one row per item, eight columns at a time, no barrier",
+     .defaults = defaults_cpu,
+     .fits = fits_cpu,
+     .plan = plan_cpu},
+};
+
+/* Rows that one group cannot hold go over a cluster where there are any. */
+static const char *choose(const kf_problem *problem, const kf_target *target)
+{
+    kf_config fused = {.set = {false}}, cluster = {.set = {false}};
+    if (target->capabilities & KF_CAP_CPU)
+        return "fused_cpu";
+    if (!(target->capabilities & KF_CAP_CLUSTERS) || problem->empty)
+        return "fused";
+    defaults_fused(problem, target, &fused);
+    defaults_cluster(problem, target, &cluster);
+    const fused_shape s = fused_shape_of(problem, &cluster, target, true);
+    return fused.knob[ONLINE] && s.vecs - s.local_vecs <= 16 && s.local_bytes <= target->local_bytes
+               ? "fused_cluster"
+               : "fused";
+}
+
+static kf_status reference(const kf_problem *problem, const kf_error_model *error,
+                           const void *const *inputs, int output, int64_t first, int64_t count,
+                           double *value, double *bound)
+{
+    const int64_t N = problem->dim[COLS];
+    (void)output;
+    for (int64_t done = 0; done < count;) {
+        const int64_t row = (first + done) / N, column = (first + done) % N;
+        const int64_t part = kf_at_most(N - column, count - done);
+        const kf_softmax_row r = {.x = inputs[X],
+                                  .dtype = problem->dtype,
+                                  .start = row * problem->row_stride[X],
+                                  .cols = N};
+        kf_softmax_reference(&r, error, column, part, value + done, bound + done);
+        done += part;
+    }
+    return KF_OK;
+}
+
+const kf_op kf_op_softmax = {
+    .name = "softmax",
+    .summary = "Softmax over the last axis",
+    .formula = "y = exp(x - max(x)) / sum(exp(x - max(x))) over the last axis",
+    .dims = "rows cols",
+    .tensors = tensors,
+    .tensor_count = sizeof tensors / sizeof *tensors,
+    .knobs = knobs,
+    .knob_count = sizeof knobs / sizeof *knobs,
+    .variants = variants,
+    .variant_count = sizeof variants / sizeof *variants,
+    .derive = kf_derive_rows,
+    .choose = choose,
+    .reference = reference,
+};
