@@ -2,12 +2,37 @@
  * vectorise no loop inside a work-item. Any element may be the first: no alignment is asked for.
  * SPDX-License-Identifier: Apache-2.0 */
 
+#if KF_DTYPE == KF_F16
+/* By integers, not vload_half8: PoCL 3.1 takes that for an aligned access and faults at odd starts.
+ */
+static inline float8 kf_f16_value8(ushort8 stored)
+{
+    const uint8 bits = convert_uint8(stored), size = bits & 0x7fff;
+    const float8 subnormal = convert_float8(size) * 0x1p-24f;
+    const uint8 normal = (size << 13) + (size < 0x7c00 ? (uint8)(112 << 23) : (uint8)(224 << 23));
+    const uint8 value = size < 0x400 ? as_uint8(subnormal) : normal;
+    return as_float8(value | (bits & 0x8000) << 16);
+}
+
+/* Nearest even: a normal number by carrying into its bits, a subnormal one by rint. */
+static inline ushort8 kf_f16_bits8(float8 value)
+{
+    const uint8 bits = as_uint8(value), size = bits & 0x7fffffff;
+    const uint8 subnormal = convert_uint8(rint(as_float8(min(size, (uint8)0x38800000)) * 0x1p24f));
+    uint8 half_bits = (size - (112 << 23) + 0xfff + ((size >> 13) & 1)) >> 13;
+    half_bits = size < 0x38800000 ? subnormal : half_bits;
+    half_bits = size >= 0x477ff000 ? (uint8)0x7c00 : half_bits; /* 65520 and more */
+    half_bits = size > 0x7f800000 ? (uint8)0x7e00 : half_bits;
+    return convert_ushort8(half_bits | (bits >> 16 & 0x8000));
+}
+#endif
+
 static inline float8 kf_load8(const __global kf_storage *row, long index)
 {
 #if KF_DTYPE == KF_F32
     return vload8(0, row + index);
 #elif KF_DTYPE == KF_F16
-    return vload_half8(0, (const __global half *)(row + index));
+    return kf_f16_value8(vload8(0, row + index));
 #else
     return as_float8(convert_uint8(vload8(0, row + index)) << 16);
 #endif
@@ -18,7 +43,7 @@ static inline void kf_store8(__global kf_storage *row, long index, float8 value)
 #if KF_DTYPE == KF_F32
     vstore8(value, 0, row + index);
 #elif KF_DTYPE == KF_F16
-    vstore_half8_rte(value, 0, (__global half *)(row + index));
+    vstore8(kf_f16_bits8(value), 0, row + index);
 #else
     const uint8 bits = as_uint8(value);
     const uint8 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
