@@ -1,6 +1,7 @@
 /* Reads the instruction histogram that Oclgrind prints to stdout (OCLGRIND_INST_COUNTS=1), one
  * block per launch. Calls of built-in functions do not appear under load and store and are weighed
- * by their mangled names. SPDX-License-Identifier: Apache-2.0 */
+ * by their mangled names. What was executed is then held against the plan. SPDX-License-Identifier:
+ * Apache-2.0 */
 #ifndef KF_TEST_HISTOGRAM_H
 #define KF_TEST_HISTOGRAM_H
 #include <ctype.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../core/op.h"
 
 enum { LINE = 512 };
 
@@ -18,7 +20,7 @@ typedef struct executed { /* of one launch */
     char unknown[96]; /* a call with a global pointer that we cannot weigh */
 } executed;
 
-static int64_t element_bytes(const char *type) /* behind "AS1", an optional K for const */
+static inline int64_t element_bytes(const char *type) /* behind "AS1", an optional K for const */
 {
     type += *type == 'K';
     if (!strncmp(type, "Dh", 2) || *type == 't' || *type == 's')
@@ -26,7 +28,7 @@ static int64_t element_bytes(const char *type) /* behind "AS1", an optional K fo
     return strchr("fij", *type) ? 4 : strchr("dlm", *type) ? 8 : strchr("ha", *type) ? 1 : 0;
 }
 
-static int
+static inline int
 vector_width(const char *name) /* "vload4" -> 4, "vstore_half8_rte" -> 8, "vload_half" -> 1 */
 {
     for (name += name[0] == 'v'; *name; name++)
@@ -35,7 +37,7 @@ vector_width(const char *name) /* "vload4" -> 4, "vstore_half8_rte" -> 8, "vload
     return 1;
 }
 
-static bool is_special(const char *name)
+static inline bool is_special(const char *name)
 {
     static const char *const list[] = {"exp",   "exp2", "exp10", "log",    "log2",
                                        "log10", "tanh", "erf",   "sqrt",   "rsqrt",
@@ -48,7 +50,7 @@ static bool is_special(const char *name)
 }
 
 /* A built-in function: _Z<length><name><argument types>. */
-static void count_call(int64_t count, const char *mangled, executed *e)
+static inline void count_call(int64_t count, const char *mangled, executed *e)
 {
     char name[64] = "", *types;
     if (strncmp(mangled, "_Z", 2))
@@ -73,7 +75,7 @@ static void count_call(int64_t count, const char *mangled, executed *e)
         snprintf(e->unknown, sizeof e->unknown, "%.90s", mangled);
 }
 
-static void count_line(const char *line, executed *e)
+static inline void count_line(const char *line, executed *e)
 {
     char *rest;
     int64_t bytes;
@@ -91,7 +93,7 @@ static void count_line(const char *line, executed *e)
 }
 
 /* Reads the next launch's block. */
-static bool next_launch(FILE *file, executed *e)
+static inline bool next_launch(FILE *file, executed *e)
 {
     static char line[LINE];
     static bool pending;
@@ -108,6 +110,44 @@ static bool next_launch(FILE *file, executed *e)
             count_line(line, e);
     }
     return e->entry[0];
+}
+
+/* ---- declared against executed ------------------------------------------------------------ */
+
+static inline int64_t edge_bytes(const kf_step *step)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < step->use_count; i++)
+        sum += step->use[i].kind == KF_USE_READ ? step->use[i].edge : 0;
+    return sum;
+}
+
+/* "" or what disagrees. */
+static inline const char *disagreement(const kf_step *step, const kf_cost *declared,
+                                       const executed *e, bool optimised)
+{
+    static char text[400];
+    const int64_t most = declared->bytes_requested + edge_bytes(step);
+    const int64_t least = !declared->exact ? 0
+                          : optimised      ? declared->bytes_read
+                                           : declared->bytes_requested;
+    text[0] = 0;
+    if (strcmp(e->entry, step->entry))
+        snprintf(text, sizeof text, "kernel %s ran where the plan has %s", e->entry, step->entry);
+    else if (e->unknown[0])
+        snprintf(text, sizeof text, "%s: a call with a global pointer that nobody weighs: %s",
+                 e->entry, e->unknown);
+    else if (e->written != declared->bytes_written)
+        snprintf(text, sizeof text, "%s wrote %ld bytes, declared are %ld", e->entry, e->written,
+                 declared->bytes_written);
+    else if (e->read < least || e->read > most)
+        snprintf(text, sizeof text, "%s read %ld bytes, declared are %ld to %ld", e->entry, e->read,
+                 least, most);
+    else if (step->work.at_most ? e->specials > declared->specials
+                                : e->specials != declared->specials)
+        snprintf(text, sizeof text, "%s called %ld special functions, declared are %s%ld", e->entry,
+                 e->specials, step->work.at_most ? "at most " : "", declared->specials);
+    return text;
 }
 
 #endif

@@ -75,19 +75,23 @@ static void check_case(subject *s, const kf_case *c, kf_distribution distributio
     kf_plan *plan = NULL;
     kf_verify_report report;
     kf_verify_options options = {
-        .distribution = distribution, .seed = c->seed, .exact_size = getenv("KFUSE_GUARD") != NULL};
+        .distribution = distribution,
+        .seed = c->seed,
+        /* a simulator and memcheck know only whole buffers: a guard would hide an overrun */
+        .exact_size =
+            simulated(s) || (getenv("KFUSE_GUARD") && !strcmp(getenv("KFUSE_GUARD"), "0"))};
     memcpy(options.offset, c->offset, sizeof options.offset);
     kf_case_print(c, text, sizeof text);
     kf_status status = open_plan(c, kf_device_target(s->on->device), &plan);
-    if (status == KF_OK)
-        status = kf_verify(plan, s->on->device, s->on->queue, &options, &report);
-    kf_plan_close(plan);
     if (status == KF_UNSUPPORTED) {
-        s->refused++;
-        if (getenv("KFUSE_VERBOSE"))
+        if (!s->refused++ || getenv("KFUSE_VERBOSE"))
             fprintf(stderr, "refused: %s: %s\n", text, kf_error());
         return;
     }
+    /* a plan that was made fits: what the device then refuses is a failure */
+    if (status == KF_OK)
+        status = kf_verify(plan, s->on->device, s->on->queue, &options, &report);
+    kf_plan_close(plan);
     if (status != KF_OK)
         fail_msg("%s (%s inputs): %s: %s", text, kf_distribution_name(distribution),
                  kf_status_name(status), kf_error());

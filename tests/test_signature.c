@@ -20,9 +20,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "../core/backend.h"
-#include "../core/op.h"
-#include "../harness/inputs.h"
+#include "case_rig.h"
 #include "histogram.h"
 
 enum { MAX_CASES = 1024 };
@@ -30,104 +28,7 @@ enum { MAX_CASES = 1024 };
 static char cases[MAX_CASES][LINE];
 static int case_count, refused;
 
-/* ---- declared against executed ------------------------------------------------------------ */
-
-static int64_t edge_bytes(const kf_step *step)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < step->use_count; i++)
-        sum += step->use[i].kind == KF_USE_READ ? step->use[i].edge : 0;
-    return sum;
-}
-
-/* "" or what disagrees. */
-static const char *disagreement(const kf_step *step, const kf_cost *declared, const executed *e,
-                                bool optimised)
-{
-    static char text[400];
-    const int64_t most = declared->bytes_requested + edge_bytes(step);
-    const int64_t least = !declared->exact ? 0
-                          : optimised      ? declared->bytes_read
-                                           : declared->bytes_requested;
-    text[0] = 0;
-    if (strcmp(e->entry, step->entry))
-        snprintf(text, sizeof text, "kernel %s ran where the plan has %s", e->entry, step->entry);
-    else if (e->unknown[0])
-        snprintf(text, sizeof text, "%s: a call with a global pointer that nobody weighs: %s",
-                 e->entry, e->unknown);
-    else if (e->written != declared->bytes_written)
-        snprintf(text, sizeof text, "%s wrote %ld bytes, declared are %ld", e->entry, e->written,
-                 declared->bytes_written);
-    else if (e->read < least || e->read > most)
-        snprintf(text, sizeof text, "%s read %ld bytes, declared are %ld to %ld", e->entry, e->read,
-                 least, most);
-    else if (step->work.at_most ? e->specials > declared->specials
-                                : e->specials != declared->specials)
-        snprintf(text, sizeof text, "%s called %ld special functions, declared are %s%ld", e->entry,
-                 e->specials, step->work.at_most ? "at most " : "", declared->specials);
-    return text;
-}
-
-static kf_status plan_of(const char *text, const kf_target *target, kf_plan **plan)
-{
-    kf_case c;
-    kf_problem *problem = NULL;
-    char knobs[512] = "";
-    kf_status status = kf_case_parse(text, &c);
-    if (status == KF_OK)
-        status = kf_problem_open(c.op->name, &problem);
-    if (status == KF_OK)
-        status = kf_case_problem(&c, problem);
-    for (int i = 0, used = 0; status == KF_OK && i < c.op->knob_count; i++)
-        if (c.config.set[i])
-            used += snprintf(knobs + used, sizeof knobs - (size_t)used, "%s=%ld ",
-                             c.op->knobs[i].name, c.config.knob[i]);
-    if (status == KF_OK)
-        status = kf_plan_open(problem, &(kf_plan_desc){.variant = c.variant->name, .knobs = knobs},
-                              target, plan);
-    kf_problem_close(problem);
-    return status;
-}
-
 /* ---- the child ---------------------------------------------------------------------------- */
-
-static kf_status run_case(const char *text, kf_device *device, kf_queue *queue)
-{
-    kf_plan *plan = NULL;
-    kf_exec *exec = NULL;
-    kf_case c;
-    kf_buffer *buffer[KF_MAX_TENSORS] = {NULL};
-    kf_binding binding[KF_MAX_TENSORS] = {{0}};
-    kf_status status = plan_of(text, kf_device_target(device), &plan);
-    if (status == KF_OK)
-        status = kf_case_parse(text, &c);
-    for (int i = 0; status == KF_OK && i < plan->problem.op->tensor_count; i++) {
-        const kf_tensor *t = &plan->problem.tensor[i];
-        int64_t extent;
-        if (!t->dtype || (status = kf_tensor_extent(t, &extent)) != KF_OK)
-            continue;
-        const size_t skip = (size_t)(c.offset[i] * kf_dtype_bytes(t->dtype));
-        const size_t bytes = (size_t)(extent * kf_dtype_bytes(t->dtype));
-        void *data = calloc(1, bytes);
-        kf_inputs_fill(t, data, KF_DIST_NORMAL, 5, i);
-        status = kf_buffer_open(device, &(kf_buffer_desc){.bytes = skip + bytes}, &buffer[i]);
-        if (status == KF_OK)
-            status = kf_buffer_write(queue, buffer[i], skip, data, bytes);
-        binding[i] = (kf_binding){.buffer = buffer[i], .offset = c.offset[i]};
-        free(data);
-    }
-    if (status == KF_OK)
-        status = kf_prepare(plan, device, &exec);
-    if (status == KF_OK)
-        status = kf_run(exec, queue, binding, NULL);
-    if (status == KF_OK)
-        status = kf_queue_finish(queue);
-    kf_exec_close(exec);
-    for (int i = 0; i < KF_MAX_TENSORS; i++)
-        kf_buffer_close(buffer[i]);
-    kf_plan_close(plan);
-    return status;
-}
 
 static int child(const char *path)
 {
@@ -144,7 +45,7 @@ static int child(const char *path)
     }
     while (fgets(line, sizeof line, file)) {
         line[strcspn(line, "\n")] = 0;
-        if (run_case(line, device, queue) != KF_OK) {
+        if (case_run(line, device, queue) != KF_OK) {
             fprintf(stderr, "child: %s: %s\n", line, kf_error());
             return 1;
         }
@@ -201,7 +102,7 @@ static void compare_all(bool optimised)
     char first[LINE + 400] = "";
     for (int i = 0; i < case_count; i++) {
         kf_plan *plan;
-        assert_int_equal(plan_of(cases[i], &target, &plan), KF_OK);
+        assert_int_equal(case_plan(cases[i], &target, &plan), KF_OK);
         for (int s = 0; s < plan->step_count; s++, launches++) {
             executed e;
             if (!next_launch(file, &e))
@@ -284,7 +185,7 @@ static void planted_disagreements_are_seen(void **state)
 static void add_case(const char *text)
 {
     kf_plan *plan;
-    const kf_status status = plan_of(text, &target, &plan);
+    const kf_status status = case_plan(text, &target, &plan);
     if (status == KF_UNSUPPORTED) {
         refused++;
         return;
