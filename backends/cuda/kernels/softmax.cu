@@ -143,7 +143,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     const bool present = ROWS_PER_GROUP == 1 || row < rows;
     const kf_storage *const x_row = x + x_offset + (present ? row : 0) * x_stride;
     kf_storage *const y_row = y + y_offset + (present ? row : 0) * y_stride;
-    const kf_span span = kf_split(x_row, present ? (int)cols : 0);
+    kf_span span;
+    kf_split(&span, x_row, present ? (int)cols : 0);
     const kf_storage *const x_vectors = x_row + span.head;
     kf_pack data[VECS - LOCAL_VECS];
     float edge[EDGE_SLOTS];
@@ -244,7 +245,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     const int lane = threadIdx.x;
     const kf_storage *const x_row = x + x_offset + (long long)blockIdx.x * x_stride;
     kf_storage *const y_row = y + y_offset + (long long)blockIdx.x * y_stride;
-    const kf_span span = kf_split(x_row, (int)cols);
+    kf_span span;
+    kf_split(&span, x_row, (int)cols);
     const kf_storage *const x_vectors = x_row + span.head;
     float edge[EDGE_SLOTS];
     float max = -KF_INFINITY, sum = 0.0f;
@@ -324,7 +326,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     const long long row = blockIdx.x / CLUSTER;
     const kf_storage *const x_row = x + x_offset + row * x_stride;
     kf_storage *const y_row = y + y_offset + row * y_stride;
-    const kf_span span = kf_split(x_row, (int)cols);
+    kf_span span;
+    kf_split(&span, x_row, (int)cols);
     const int part = span.head + rank * (BLOCK * VECS * KF_VEC);
     const int vectors = span.vectors - rank * (BLOCK * VECS);
     kf_pack data[VECS - LOCAL_VECS];

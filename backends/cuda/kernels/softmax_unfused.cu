@@ -31,7 +31,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     const long long row = (long long)blockIdx.x * ROWS_PER_GROUP + in_group;
     const bool present = row < rows;
     const kf_storage *const x_row = x + x_offset + (present ? row : 0) * x_stride;
-    const kf_span span = kf_split(x_row, present ? (int)cols : 0);
+    kf_span span;
+    kf_split(&span, x_row, present ? (int)cols : 0);
     float max = -KF_INFINITY;
     for (int first = 0; first < span.vectors; first += THREADS_PER_ROW * UNFUSED_VECS) {
         kf_pack data[UNFUSED_VECS];
@@ -78,7 +79,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         return;
     const kf_storage *const x_row = x + x_offset + row * x_stride;
     kf_storage *const to = shifted + shifted_offset + row * cols;
-    const kf_span span = kf_split(x_row, (int)cols);
+    kf_span span;
+    kf_split(&span, x_row, (int)cols);
     const float max = row_max[row_max_offset + row];
     const int v = (int)chunk * THREADS_PER_ROW + lane;
     if (v < span.vectors) {
@@ -135,7 +137,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     const long long row = (long long)blockIdx.x * ROWS_PER_GROUP + in_group;
     const bool present = row < rows;
     const kf_storage *const from = exponentials + exponentials_offset + (present ? row : 0) * cols;
-    const kf_span span = kf_split(from, present ? (int)cols : 0);
+    kf_span span;
+    kf_split(&span, from, present ? (int)cols : 0);
     float sum = 0.0f;
     for (int first = 0; first < span.vectors; first += THREADS_PER_ROW * UNFUSED_VECS) {
         kf_pack data[UNFUSED_VECS];
@@ -181,7 +184,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         return;
     const kf_storage *const from = exponentials + exponentials_offset + row * cols;
     kf_storage *const y_row = y + y_offset + row * y_stride;
-    const kf_span span = kf_split(from, (int)cols);
+    kf_span span;
+    kf_split(&span, from, (int)cols);
     const float sum = row_sum[row_sum_offset + row];
     const int v = (int)chunk * THREADS_PER_ROW + lane;
     if (v < span.vectors) {

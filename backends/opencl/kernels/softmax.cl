@@ -152,7 +152,8 @@ softmax_fused(const __global kf_storage *restrict x, long x_offset, __global kf_
     const bool present = ROWS_PER_GROUP == 1 || row < rows;
     const __global kf_storage *const x_row = x + x_offset + (present ? row : 0) * x_stride;
     __global kf_storage *const y_row = y + y_offset + (present ? row : 0) * y_stride;
-    const kf_span span = kf_split(x_row, present ? (int)cols : 0);
+    kf_span span;
+    kf_split(&span, x_row, present ? (int)cols : 0);
     const __global kf_storage *const x_vectors = x_row + span.head;
     kf_pack data[VECS - LOCAL_VECS];
     float edge[EDGE_SLOTS];
@@ -254,7 +255,8 @@ softmax_online(const __global kf_storage *restrict x, long x_offset,
     const int lane = (int)get_local_id(0);
     const __global kf_storage *const x_row = x + x_offset + (long)get_group_id(0) * x_stride;
     __global kf_storage *const y_row = y + y_offset + (long)get_group_id(0) * y_stride;
-    const kf_span span = kf_split(x_row, (int)cols);
+    kf_span span;
+    kf_split(&span, x_row, (int)cols);
     const __global kf_storage *const x_vectors = x_row + span.head;
     float edge[EDGE_SLOTS];
     float max = -KF_INFINITY, sum = 0.0f;

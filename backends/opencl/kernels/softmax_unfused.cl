@@ -32,7 +32,8 @@ softmax_row_max(const __global kf_storage *restrict x, long x_offset,
     const long row = (long)get_group_id(0) * ROWS_PER_GROUP + in_group;
     const bool present = row < rows;
     const __global kf_storage *const x_row = x + x_offset + (present ? row : 0) * x_stride;
-    const kf_span span = kf_split(x_row, present ? (int)cols : 0);
+    kf_span span;
+    kf_split(&span, x_row, present ? (int)cols : 0);
     float max = -KF_INFINITY;
     for (int first = 0; first < span.vectors; first += THREADS_PER_ROW * UNFUSED_VECS) {
         kf_pack data[UNFUSED_VECS];
@@ -79,7 +80,8 @@ softmax_subtract(const __global kf_storage *restrict x, long x_offset,
         return;
     const __global kf_storage *const x_row = x + x_offset + row * x_stride;
     __global kf_storage *const to = shifted + shifted_offset + row * cols;
-    const kf_span span = kf_split(x_row, (int)cols);
+    kf_span span;
+    kf_split(&span, x_row, (int)cols);
     const float max = row_max[row_max_offset + row];
     const int v = (int)chunk * THREADS_PER_ROW + lane;
     if (v < span.vectors) {
@@ -137,7 +139,8 @@ softmax_row_sum(const __global kf_storage *restrict exponentials, long exponenti
     const bool present = row < rows;
     const __global kf_storage *const from =
         exponentials + exponentials_offset + (present ? row : 0) * cols;
-    const kf_span span = kf_split(from, present ? (int)cols : 0);
+    kf_span span;
+    kf_split(&span, from, present ? (int)cols : 0);
     float sum = 0.0f;
     for (int first = 0; first < span.vectors; first += THREADS_PER_ROW * UNFUSED_VECS) {
         kf_pack data[UNFUSED_VECS];
@@ -183,7 +186,8 @@ softmax_divide(__global kf_storage *restrict y, long y_offset,
         return;
     const __global kf_storage *const from = exponentials + exponentials_offset + row * cols;
     __global kf_storage *const y_row = y + y_offset + row * y_stride;
-    const kf_span span = kf_split(from, (int)cols);
+    kf_span span;
+    kf_split(&span, from, (int)cols);
     const float sum = row_sum[row_sum_offset + row];
     const int v = (int)chunk * THREADS_PER_ROW + lane;
     if (v < span.vectors) {

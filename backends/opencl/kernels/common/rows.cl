@@ -29,17 +29,16 @@ typedef struct kf_span {
     int head, vectors, tail; /* elements, vectors, elements */
 } kf_span;
 
-static inline kf_span kf_split(const __global kf_storage *row, int cols)
+/* By pointer: a struct returned by value is more than Oclgrind can run without optimisation. */
+static inline void kf_split(kf_span *span, const __global kf_storage *row, int cols)
 {
-    kf_span span;
-    span.head = 0;
+    span->head = 0;
     if (!ALIGNED) {
         const int past = (int)((size_t)row / sizeof(kf_storage) % GRID_ELEMENTS);
-        span.head = past ? min(GRID_ELEMENTS - past, cols) : 0;
+        span->head = past ? min((int)GRID_ELEMENTS - past, cols) : 0;
     }
-    span.vectors = (cols - span.head) / KF_VEC;
-    span.tail = cols - span.head - span.vectors * KF_VEC;
-    return span;
+    span->vectors = (cols - span->head) / KF_VEC;
+    span->tail = cols - span->head - span->vectors * KF_VEC;
 }
 
 /* Column of edge number e; -1 when the row has fewer. */
