@@ -2,9 +2,9 @@
  * crash or a hang is the finding about that backend, not the end of kfuse. SPDX-License-Identifier:
  * Apache-2.0 */
 #include "cli.h"
+#include "../harness/remember.h"
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 int kf_backend_count(void)
 {
@@ -162,9 +162,11 @@ static bool environment_says(const char *name)
  * once per device and driver, and the answers are kept in the device file. */
 static void probe_once(const kf_cli *cli, const kf_found *found)
 {
-    char index[12], why[400], path[4096];
-    if (access(kf_device_facts_path(&found->info, path, sizeof path), F_OK) == 0) {
-        return;
+    char index[12], why[400], path[4096], known[64];
+    if (!*kf_device_facts_path(&found->info, path, sizeof path) ||
+        kf_recall(&found->info, "local_bytes", known, sizeof known)) {
+        return; /* no folder to keep an answer in, or answered: a crash, too, leaves its line behind
+                 */
     }
     snprintf(index, sizeof index, "%d", found->index);
     kf_cli_note(cli, "probing %s %s (once per device and driver)", found->info.id,
