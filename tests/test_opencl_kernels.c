@@ -32,8 +32,10 @@ static void check_launch(test_rig *rig)
     open_kernels(rig, scale_desc());
     ASSERT_OK(kf_kernel_open(rig->program, "count", &info, &kernel));
     assert_true(info.max_threads > 0);
-    if (kf_device_target(rig->device)->capabilities & KF_CAP_PTX)
-        assert_true(info.registers > 0 && info.spill_bytes == 0);
+    /* a driver that answers from its own cache gives no log: unknown, never 0 */
+    const bool known = info.registers > 0 && info.spill_bytes == 0;
+    const bool unknown = info.registers == -1 && info.spill_bytes == -1;
+    assert_true(known || unknown);
     kf_kernel_close(kernel);
     write_counting(rig->queue, rig->x, 0);
     ASSERT_OK(launch_scale(rig, rig->y, COUNT, 3.0f));

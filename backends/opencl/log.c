@@ -66,16 +66,19 @@ static const char *place_of(const char *text, long line, long *real, size_t *len
     return file;
 }
 
-/* Oclgrind calls every text input.cl and counts physical lines: say what the line's #line says. */
-static bool put_simulator_line(text_out *out, const char *line, size_t length, const char *text)
+/* Oclgrind calls every text input.cl, NVIDIA's driver <kernel>, and both count physical lines: say
+ * what the line's #line says. */
+static bool put_physical_line(text_out *out, const char *line, size_t length, const char *text)
 {
-    static const char name[] = "input.cl:";
+    static const char *const names[] = {"input.cl:", "<kernel>:"};
     char number[64];
     long from = 0, real = 0;
     int end = 0;
-    size_t file_length = 0;
-    if (strncmp(line, name, sizeof name - 1) != 0 ||
-        sscanf(line + sizeof name - 1, "%ld%n", &from, &end) != 1)
+    size_t file_length = 0, skip = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strncmp(line, names[i], strlen(names[i])))
+            skip = strlen(names[i]);
+    if (!skip || sscanf(line + skip, "%ld%n", &from, &end) != 1)
         return false;
     const char *file = text ? place_of(text, from, &real, &file_length) : NULL;
     if (!file)
@@ -83,7 +86,7 @@ static bool put_simulator_line(text_out *out, const char *line, size_t length, c
     snprintf(number, sizeof number, ":%ld", real);
     put(out, file, file_length);
     put_text(out, number);
-    put(out, line + sizeof name - 1 + end, length - (sizeof name - 1) - (size_t)end);
+    put(out, line + skip + end, length - skip - (size_t)end);
     return true;
 }
 
@@ -105,7 +108,7 @@ static int put_lines(text_out *out, const char *log, const char *text, bool erro
             if (count++)
                 put_text(out, "; ");
             length -= line[length - 1] == '\r';
-            if (!put_simulator_line(out, line + blank, length - blank, text))
+            if (!put_physical_line(out, line + blank, length - blank, text))
                 put(out, line + blank, length - blank);
         }
         line = next;
