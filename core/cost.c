@@ -1,4 +1,5 @@
-/* What a plan costs, from the very list of uses that is launched. SPDX-License-Identifier: Apache-2.0 */
+/* What a plan costs, from the very list of uses that is launched. SPDX-License-Identifier:
+ * Apache-2.0 */
 #include "op.h"
 
 int64_t kf_ref_elements(const kf_plan *plan, kf_ref ref)

@@ -1,5 +1,6 @@
 /* Where and with what a run was made. SPDX-License-Identifier: Apache-2.0 */
 #include "results_parts.h"
+#include <git.h> /* generated */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>

@@ -80,7 +80,7 @@ static void compile_one(const kf_op *op, const kf_variant *variant, kf_dtype dty
         return;
     }
     if (status != KF_OK)
-        fail_msg("%s %s %s: %s", op->name, variant->name, knobs, kf_error());
+        fail_msg("%s %s %s: %s", op->name, variant->name, knobs ? knobs : "", kf_error());
     compile_plan(plan, arch);
     kf_plan_close(plan);
 }
