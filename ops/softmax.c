@@ -14,12 +14,10 @@
  * it is written. SPDX-License-Identifier: Apache-2.0 */
 #include "common/rows.h"
 #include "common/softmax_reference.h"
+#include "common/softmax_shape.h"
 #include "../core/backend.h"
 
-enum { X, Y };
-enum { ROWS, COLS };
-enum { BLOCK, THREADS_PER_ROW, LOCAL_VECS, LEAST_GROUPS, ONLINE, CLUSTER };
-enum { ONLINE_VECS = 4, UNFUSED_VECS = 4, MAX_COLS = 1 << 30 };
+enum { ONLINE_VECS = 4 };
 
 static const kf_tensor_decl tensors[] = {
     {.name = "x", .role = KF_INPUT, .dims = "rows cols", .help = "scores"},
@@ -63,222 +61,9 @@ static const kf_knob_decl knobs[] = {
      .help = "groups that share a row"},
 };
 
-/* ---- shape of a launch --------------------------------------------------------------------- */
-
-/* Every row of both tensors is whole aligned vectors: the texts leave the edges out. */
-static bool softmax_aligned(const kf_problem *problem)
-{
-    return kf_rows_whole(problem, X) && kf_rows_whole(problem, Y);
-}
-
-/* exp2 and divisions per thread of what joins the parts of a row (softmax_scale in the texts). */
-static int64_t gather_specials(const kf_target *target, int64_t parts)
-{
-    const int64_t lanes = kf_warp_lanes(target);
-    return parts <= 1 ? 1 : lanes > 1 ? 2 + kf_ceil_div(parts, lanes) : 2;
-}
-
-/* Slots of one row: (maximum, sum) per warp, or a float per thread for the tree. */
-static int64_t slot_bytes(const kf_target *target, int64_t threads, int64_t groups)
-{
-    const int64_t lanes = kf_warp_lanes(target);
-    return lanes > 1 ? threads / lanes * groups * 8 : threads * 4;
-}
-
-typedef struct fused_shape {
-    int64_t block, threads, rows, cluster; /* threads and rows per group */
-    int64_t vecs, local_vecs, edges;
-    int64_t local_bytes;
-    bool aligned;
-} fused_shape;
-
-static fused_shape fused_shape_of(const kf_problem *problem, const kf_config *config,
-                                  const kf_target *target, bool cluster)
-{
-    fused_shape s = {.block = config->knob[BLOCK],
-                     .cluster = cluster ? config->knob[CLUSTER] : 1,
-                     .local_vecs = config->knob[LOCAL_VECS],
-                     .aligned = softmax_aligned(problem)};
-    s.threads = cluster ? s.block : config->knob[THREADS_PER_ROW];
-    s.rows = kf_at_least(s.block / s.threads, 1);
-    s.vecs = kf_ceil_div(kf_row_vectors(problem), s.threads * s.cluster);
-    s.edges = kf_row_edges(problem, s.threads, s.aligned);
-    s.local_bytes = kf_local_vectors(s.local_vecs * s.block * 16 +
-                                     s.rows * slot_bytes(target, s.threads, s.cluster));
-    return s;
-}
-
-/* Vectors per thread that registers hold without spilling: 4 registers each beside about 28 others.
- */
-static int64_t register_vecs(const kf_target *target, int64_t block, int64_t least_groups)
-{
-    const int64_t file = target->registers_per_unit ? target->registers_per_unit : 65536;
-    return kf_at_least((kf_at_most(file / (block * least_groups), 168) - 28) / 4, 1);
-}
-
-/* ---- defaults ------------------------------------------------------------------------------ */
-
-/* Measured on one GPU (see the header of the kernel text), told apart by what a row needs, not by
- * whose device it is: 2 to 4 vectors per thread while a row is short, 16 in two warps at 16 KiB, 8
- * in up to 1024 threads beyond. 16-bit rows compute twice per vector and want twice the threads. */
-static int64_t default_threads(const kf_problem *problem)
-{
-    const bool half = kf_dtype_bytes(problem->dtype) == 2;
-    const int64_t v = kf_row_vectors(problem);
-    if (v <= 32)
-        return kf_at_most(kf_power_of_two_above(kf_ceil_div(v, 2)), 16);
-    if (v <= 128)
-        return half || v > 64 ? 32 : 16;
-    if (v <= 512 || half)
-        return kf_power_of_two_above(kf_ceil_div(v, v <= 512 ? 4 : 8));
-    return v <= 1024 ? 64 : kf_power_of_two_above(kf_ceil_div(v, 8));
-}
-
-static void defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config)
-{
-    const int64_t most = kf_at_most(target->max_threads, 1024);
-    const bool half = kf_dtype_bytes(problem->dtype) == 2;
-    /* two groups of 16-bit rows on a unit hide each other's waits */
-    const int64_t widest = half && kf_row_vectors(problem) <= 512 * 16 ? 512 : 1024;
-    int64_t threads = kf_at_most(default_threads(problem), kf_at_most(widest, most));
-    if (config->set[BLOCK])
-        threads = kf_at_most(threads, config->knob[BLOCK]);
-    kf_config_default(config, THREADS_PER_ROW, threads);
-    threads = config->knob[THREADS_PER_ROW];
-    kf_config_default(config, BLOCK,
-                      kf_at_most(kf_at_least(threads, half && threads == 128 ? 256 : 128), most));
-    const int64_t block = config->knob[BLOCK];
-    const int64_t vecs = kf_ceil_div(kf_row_vectors(problem), kf_at_least(threads, 1));
-    kf_config_default(config, LEAST_GROUPS, half && block == 512 && vecs > 4 ? 2 : 1);
-    const int64_t room = kf_at_most(register_vecs(target, block, config->knob[LEAST_GROUPS]),
-                                    block >= 1024 || config->knob[LEAST_GROUPS] > 1 ? 8 : 16);
-    int64_t parked = vecs > room ? vecs - room : 0;
-    if (block * 16 * parked + slot_bytes(target, block, 1) > target->local_bytes || parked > 13)
-        parked = 0;
-    kf_config_default(config, LOCAL_VECS, parked);
-    kf_config_default(config, ONLINE, vecs - config->knob[LOCAL_VECS] > room + 2);
-}
-
-/* Parts of 128 KiB (f32) and 64 KiB (16 bit, two groups to a unit) lost least to the exchange. */
-static void defaults_cluster(const kf_problem *problem, const kf_target *target, kf_config *config)
-{
-    const bool half = kf_dtype_bytes(problem->dtype) == 2;
-    const int64_t v = kf_row_vectors(problem);
-    const int64_t block = v > 512 * 16 * 16 ? 1024
-                          : v > 2048        ? 512
-                                            : kf_power_of_two_above(kf_ceil_div(v, 4)) / 2;
-    kf_config_default(config, BLOCK, kf_at_most(kf_at_least(block, 64), target->max_threads));
-    const int64_t group = config->knob[BLOCK] * 16;
-    kf_config_default(config, CLUSTER,
-                      kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, group)), 2),
-                                 target->max_cluster));
-    const int64_t vecs = kf_ceil_div(v, config->knob[BLOCK] * config->knob[CLUSTER]);
-    const bool pair = half && config->knob[BLOCK] == 512 && vecs > 4;
-    kf_config_default(config, LEAST_GROUPS, pair ? 2 : 1);
-    const int64_t room = pair || config->knob[BLOCK] >= 1024 ? 8 : 16;
-    kf_config_default(config, LOCAL_VECS, kf_at_most(vecs > room ? vecs - room : 0, 13));
-}
-
-static void defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config)
-{
-    (void)target;
-    kf_config_default(config, BLOCK,
-                      problem->dim[COLS] >= 2048  ? 1
-                      : problem->dim[COLS] >= 512 ? 8
-                                                  : 32);
-}
-
-static void defaults_unfused(const kf_problem *problem, const kf_target *target, kf_config *config)
-{
-    if (target->capabilities & KF_CAP_CPU) {
-        defaults_cpu(problem, target, config);
-        kf_config_default(config, THREADS_PER_ROW, 1);
-        return;
-    }
-    kf_config_default(config, BLOCK, kf_at_most(256, target->max_threads));
-    kf_config_default(
-        config, THREADS_PER_ROW,
-        kf_at_most(kf_power_of_two_above(kf_row_vectors(problem)), config->knob[BLOCK]));
-}
-
-/* ---- fits ---------------------------------------------------------------------------------- */
-
-static kf_status check_cols(const kf_problem *problem)
-{
-    return problem->dim[COLS] <= MAX_COLS
-               ? KF_OK
-               : kf_fail(KF_UNSUPPORTED, "softmax takes up to %d columns, not %lld", MAX_COLS,
-                         (long long)problem->dim[COLS]);
-}
-
-static kf_status check_threads(const kf_config *config, const kf_target *target)
-{
-    if (!(target->capabilities & KF_CAP_CPU) && config->knob[BLOCK] < kf_warp_lanes(target))
-        return kf_fail(KF_UNSUPPORTED, "BLOCK=%lld is less than a warp of %lld threads",
-                       (long long)config->knob[BLOCK], (long long)kf_warp_lanes(target));
-    return config->knob[THREADS_PER_ROW] <= config->knob[BLOCK]
-               ? KF_OK
-               : kf_fail(KF_UNSUPPORTED, "THREADS_PER_ROW=%lld does not fit into BLOCK=%lld",
-                         (long long)config->knob[THREADS_PER_ROW], (long long)config->knob[BLOCK]);
-}
-
-static kf_status check_on_chip(const fused_shape *s, const kf_config *config,
-                               const kf_target *target)
-{
-    const int64_t registers = s->vecs - s->local_vecs;
-    const int64_t room = register_vecs(target, s->block, config->knob[LEAST_GROUPS]) + 1;
-    if (registers < 1)
-        return kf_fail(KF_UNSUPPORTED,
-                       "LOCAL_VECS=%lld leaves no vector of a thread's %lld in registers",
-                       (long long)s->local_vecs, (long long)s->vecs);
-    if (registers > room)
-        return kf_fail(KF_UNSUPPORTED,
-                       "a thread would hold %lld vectors in registers, and %lld fit: more threads "
-                       "per row, LOCAL_VECS or ONLINE=1",
-                       (long long)registers, (long long)room);
-    return KF_OK;
-}
-
-static kf_status fits_fused(const kf_problem *problem, const kf_config *config,
-                            const kf_target *target)
-{
-    const fused_shape s = fused_shape_of(problem, config, target, false);
-    kf_status status = check_cols(problem);
-    if (status == KF_OK)
-        status = check_threads(config, target);
-    if (status != KF_OK || config->knob[ONLINE])
-        return status;
-    return check_on_chip(&s, config, target);
-}
-
-static kf_status fits_cluster(const kf_problem *problem, const kf_config *config,
-                              const kf_target *target)
-{
-    const fused_shape s = fused_shape_of(problem, config, target, true);
-    const kf_status status = check_cols(problem);
-    if (status == KF_OK && s.block < kf_warp_lanes(target))
-        return kf_fail(KF_UNSUPPORTED, "fused_cluster needs a BLOCK of at least %lld threads",
-                       (long long)kf_warp_lanes(target));
-    return status == KF_OK ? check_on_chip(&s, config, target) : status;
-}
-
-static kf_status fits_unfused(const kf_problem *problem, const kf_config *config,
-                              const kf_target *target)
-{
-    const kf_status status = check_cols(problem);
-    return status == KF_OK ? check_threads(config, target) : status;
-}
-
-static kf_status fits_cpu(const kf_problem *problem, const kf_config *config,
-                          const kf_target *target)
-{
-    (void)config, (void)target;
-    return check_cols(problem);
-}
-
 /* ---- plans: fused -------------------------------------------------------------------------- */
 
-static kf_grid fused_grid(const fused_shape *s, int64_t rows, const kf_config *config,
+static kf_grid fused_grid(const softmax_shape *s, int64_t rows, const kf_config *config,
                           const kf_target *target)
 {
     const int64_t least = config->knob[LEAST_GROUPS];
@@ -298,7 +83,7 @@ static kf_work fused_work(const kf_plan *p, int64_t specials, bool exact)
     return (kf_work){.flops = 4 * elements, .specials = specials, .at_most = !exact};
 }
 
-static kf_step *add_fused(kf_plan *p, const char *entry, const fused_shape *s, kf_work work,
+static kf_step *add_fused(kf_plan *p, const char *entry, const softmax_shape *s, kf_work work,
                           int64_t passes)
 {
     const kf_problem *problem = &p->problem;
@@ -314,17 +99,19 @@ static kf_step *add_fused(kf_plan *p, const char *entry, const fused_shape *s, k
     kf_step_define(step, "VECS", s->vecs);
     kf_step_knob(step, p, LOCAL_VECS);
     kf_step_knob(step, p, LEAST_GROUPS);
+    /* evict-first where it pays: common/rows.cu */
+    kf_step_define(step, "STREAMED", s->aligned && s->cluster == 1 && s->threads < 512);
     return step;
 }
 
 /* exp2 in vectors and edges, padding included; 16-bit storage computes those of the vectors again,
  * for the elements that exist. */
-static int64_t on_chip_specials(const kf_plan *p, const fused_shape *s, int64_t groups,
+static int64_t on_chip_specials(const kf_plan *p, const softmax_shape *s, int64_t groups,
                                 int64_t parts)
 {
     const kf_problem *problem = &p->problem;
     const int64_t per_thread =
-        s->vecs * kf_vec_elements(problem) + s->edges + gather_specials(&p->target, parts);
+        s->vecs * kf_vec_elements(problem) + s->edges + softmax_gather_specials(&p->target, parts);
     const int64_t again =
         kf_dtype_bytes(problem->dtype) == 2 ? problem->dim[ROWS] * problem->dim[COLS] : 0;
     return groups * s->block * per_thread + again;
@@ -344,17 +131,17 @@ static void plan_online(kf_plan *p, const kf_problem *problem, const kf_config *
     const int64_t M = problem->dim[ROWS], N = problem->dim[COLS], block = config->knob[BLOCK];
     const int vec = kf_vec_elements(problem);
     const bool aligned = softmax_aligned(problem);
-    const fused_shape s = {.block = block,
-                           .threads = block,
-                           .rows = 1,
-                           .cluster = 1,
-                           .vecs = 1,
-                           .edges = kf_row_edges(problem, block, aligned),
-                           .local_bytes = kf_local_vectors(slot_bytes(target, block, 1)),
-                           .aligned = aligned};
+    const softmax_shape s = {.block = block,
+                             .threads = block,
+                             .rows = 1,
+                             .cluster = 1,
+                             .vecs = 1,
+                             .edges = kf_row_edges(problem, block, aligned),
+                             .local_bytes = kf_local_vectors(softmax_slot_bytes(target, block, 1)),
+                             .aligned = aligned};
     const int64_t trips = kf_ceil_div(N / vec, block * ONLINE_VECS);
     const int64_t per_thread = trips * (ONLINE_VECS * vec + 1) + s.edges + 1 +
-                               gather_specials(target, block / kf_warp_lanes(target));
+                               softmax_gather_specials(target, block / kf_warp_lanes(target));
     add_fused(p, "softmax_online", &s, fused_work(p, M * block * per_thread + M * N, aligned), 2);
     set_error(p, block, trips + 2);
 }
@@ -366,7 +153,7 @@ static void plan_fused(kf_plan *p, const kf_problem *problem, const kf_config *c
         plan_online(p, problem, config, target);
         return;
     }
-    const fused_shape s = fused_shape_of(problem, config, target, false);
+    const softmax_shape s = softmax_shape_of(problem, config, target, false);
     const int64_t parts = s.threads / kf_warp_lanes(target);
     const int64_t specials =
         on_chip_specials(p, &s, kf_ceil_div(problem->dim[ROWS], s.rows), parts);
@@ -378,7 +165,7 @@ static void plan_fused(kf_plan *p, const kf_problem *problem, const kf_config *c
 static void plan_cluster(kf_plan *p, const kf_problem *problem, const kf_config *config,
                          const kf_target *target)
 {
-    const fused_shape s = fused_shape_of(problem, config, target, true);
+    const softmax_shape s = softmax_shape_of(problem, config, target, true);
     const int64_t parts = s.cluster * s.block / kf_warp_lanes(target);
     const int64_t specials = on_chip_specials(p, &s, problem->dim[ROWS] * s.cluster, parts);
     const bool exact = s.aligned || problem->dtype == KF_F32;
@@ -501,24 +288,24 @@ static const kf_variant variants[] = {
     {.name = "unfused",
      .help =
          "row max, subtract, exp, row sum, divide: five launches, two matrices in global memory",
-     .defaults = defaults_unfused,
-     .fits = fits_unfused,
+     .defaults = softmax_defaults_unfused,
+     .fits = softmax_fits_unfused,
      .plan = plan_unfused},
     {.name = "fused",
      .help = "one launch, the row on chip; wider rows by online maximum and sum and a second read",
-     .defaults = defaults_fused,
-     .fits = fits_fused,
+     .defaults = softmax_defaults_fused,
+     .fits = softmax_fits_fused,
      .plan = plan_fused},
     {.name = "fused_cluster",
      .help = "one launch, one row over 2 to 16 groups that share their local memory",
      .needs = KF_CAP_CLUSTERS,
-     .defaults = defaults_cluster,
-     .fits = fits_cluster,
+     .defaults = softmax_defaults_cluster,
+     .fits = softmax_fits_cluster,
      .plan = plan_cluster},
     {.name = "fused_cpu",
      .help = "one launch, one row per item, eight columns at a time, no barrier",
-     .defaults = defaults_cpu,
-     .fits = fits_cpu,
+     .defaults = softmax_defaults_cpu,
+     .fits = softmax_fits_cpu,
      .plan = plan_cpu},
 };
 
@@ -530,9 +317,9 @@ static const char *choose(const kf_problem *problem, const kf_target *target)
         return "fused_cpu";
     if (!(target->capabilities & KF_CAP_CLUSTERS) || problem->empty)
         return "fused";
-    defaults_fused(problem, target, &fused);
-    defaults_cluster(problem, target, &cluster);
-    const fused_shape s = fused_shape_of(problem, &cluster, target, true);
+    softmax_defaults_fused(problem, target, &fused);
+    softmax_defaults_cluster(problem, target, &cluster);
+    const softmax_shape s = softmax_shape_of(problem, &cluster, target, true);
     return fused.knob[ONLINE] && s.vecs - s.local_vecs <= 16 && s.local_bytes <= target->local_bytes
                ? "fused_cluster"
                : "fused";

@@ -9,18 +9,25 @@
  *
  * Rows of odd widths: common/rows.cu.
  *
- * Predicted, then measured on an H200 (CUDA graph, cold; copy of the same size in brackets), us:
- * - one barrier instead of two saves a round trip per row: 4096x32768 f32 259.4 against 261.1
- * [253.4]; nothing at 4096 columns, where other groups hide it. Kept.
- * - edges apart cost one scalar access per thread: 16384x4097 130.3, 16384x4096 130.5 [127.7].
- * - 16-bit rows kept packed let two groups of 64 KiB rows on a unit: 4096x32768 bf16 131.1;
- * unpacked 142 (one group), packed but with unpacked floats shared between passes by the assembler
- * 208 (spills): see kf_again. The second exp2 per element costs nothing at 4096 columns (18.3
- * and 18.2).
- * - persistent groups that load the next row while storing this one: 139 to 146 at 16384x4096 f32,
- *   where one group per row takes 130. Exponentials of early vectors while later ones arrive:
- * slower or equal everywhere, the loads sink below them. Both dropped. SPDX-License-Identifier:
- * Apache-2.0 */
+ * Predicted, then measured on an H200 (CUDA graph, cold), us. The copy of the same size takes 33.1,
+ * 127.2, 252.1 (f32 4096x4096, 16384x4096, 4096x32768) and 17.3, 64.4, 127.2 (bf16).
+ *
+ * - Near the copy once a row stays on chip: f32 33.5, 129.4, 257.9; bf16 18.2, 65.7, 130.7. Held.
+ *
+ * - One barrier instead of two saves a round trip per row: 1 us of 260 at 4096x32768 f32, nothing
+ *   at 4096 columns, where other groups hide it. Kept.
+ *
+ * - Edges apart cost one scalar access per thread: 16384x4097 130.4, 8192x50257 796 (50256: 799).
+ *
+ * - 16-bit rows kept packed put two groups of 64 KiB rows on a unit: bf16 4096x32768 from 142 (as
+ *   floats, one group) to 130.7. Needs kf_again: 208 with unpacked floats shared between passes.
+ *   The second exp2 costs nothing at 4096 columns; over clusters it does (1024x131072: 139.7).
+ *
+ * - Dropped: persistent groups that load the next row while storing this one (139 to 146 at
+ *   16384x4096 f32); exponentials of early vectors while later ones arrive (the loads sink below
+ *   them: equal or slower); clusters where one group can hold the row (4096x32768 bf16 138).
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
 
 #ifdef KF_EDITOR
 #define BLOCK 128

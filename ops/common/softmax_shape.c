@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "softmax_shape.h"
+#include "../../core/backend.h"
+#include "rows.h"
+
+enum { MAX_COLS = 1 << 30 };
+
+/* Every row of both tensors is whole aligned vectors: the texts leave the edges out. */
+bool softmax_aligned(const kf_problem *problem)
+{
+    return kf_rows_whole(problem, X) && kf_rows_whole(problem, Y);
+}
+
+/* exp2 and divisions per thread of what joins the parts of a row (softmax_scale in the texts). */
+int64_t softmax_gather_specials(const kf_target *target, int64_t parts)
+{
+    const int64_t lanes = kf_warp_lanes(target);
+    return parts <= 1 ? 1 : lanes > 1 ? 2 + kf_ceil_div(parts, lanes) : 2;
+}
+
+/* Slots of one row: (maximum, sum) per warp, or a float per thread for the tree. */
+int64_t softmax_slot_bytes(const kf_target *target, int64_t threads, int64_t groups)
+{
+    const int64_t lanes = kf_warp_lanes(target);
+    return lanes > 1 ? threads / lanes * groups * 8 : threads * 4;
+}
+
+softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *config,
+                               const kf_target *target, bool cluster)
+{
+    softmax_shape s = {.block = config->knob[BLOCK],
+                       .cluster = cluster ? config->knob[CLUSTER] : 1,
+                       .local_vecs = config->knob[LOCAL_VECS],
+                       .aligned = softmax_aligned(problem)};
+    s.threads = cluster ? s.block : config->knob[THREADS_PER_ROW];
+    s.rows = kf_at_least(s.block / s.threads, 1);
+    s.vecs = kf_ceil_div(kf_row_vectors(problem), s.threads * s.cluster);
+    s.edges = kf_row_edges(problem, s.threads, s.aligned);
+    s.local_bytes = kf_local_vectors(s.local_vecs * s.block * 16 +
+                                     s.rows * softmax_slot_bytes(target, s.threads, s.cluster));
+    return s;
+}
+
+/* Vectors per thread that registers hold without spilling: 4 registers each beside about 28 others.
+ */
+static int64_t register_vecs(const kf_target *target, int64_t block, int64_t least_groups)
+{
+    const int64_t file = target->registers_per_unit ? target->registers_per_unit : 65536;
+    return kf_at_least((kf_at_most(file / (block * least_groups), 168) - 28) / 4, 1);
+}
+
+/* ---- defaults ------------------------------------------------------------------------------ */
+
+/* Measured on one GPU (see the header of the kernel text), told apart by what a row needs, not by
+ * whose device it is: 2 to 4 vectors per thread while a row is short, 16 in two warps at 16 KiB, 8
+ * in up to 1024 threads beyond. 16-bit rows compute twice per vector and want twice the threads. */
+static int64_t default_threads(const kf_problem *problem)
+{
+    const bool half = kf_dtype_bytes(problem->dtype) == 2;
+    const int64_t v = kf_row_vectors(problem);
+    if (v <= 32)
+        return kf_at_most(kf_power_of_two_above(kf_ceil_div(v, 2)), 16);
+    if (v <= 128)
+        return half || v > 64 ? 32 : 16;
+    if (v <= 512 || half)
+        return kf_power_of_two_above(kf_ceil_div(v, v <= 512 ? 4 : 8));
+    return v <= 1024 ? 64 : kf_power_of_two_above(kf_ceil_div(v, 8));
+}
+
+void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    const int64_t most = kf_at_most(target->max_threads, 1024);
+    const bool half = kf_dtype_bytes(problem->dtype) == 2;
+    /* two groups of 16-bit rows on a unit hide each other's waits */
+    const int64_t widest = half && kf_row_vectors(problem) <= 512 * 16 ? 512 : 1024;
+    int64_t threads = kf_at_most(default_threads(problem), kf_at_most(widest, most));
+    if (config->set[BLOCK])
+        threads = kf_at_most(threads, config->knob[BLOCK]);
+    kf_config_default(config, THREADS_PER_ROW, threads);
+    threads = config->knob[THREADS_PER_ROW];
+    kf_config_default(
+        config, BLOCK,
+        kf_at_most(
+            kf_at_least(threads, half && threads == 128 && problem->dim[ROWS] >= 8192 ? 256 : 128),
+            most));
+    const int64_t block = config->knob[BLOCK];
+    const int64_t vecs = kf_ceil_div(kf_row_vectors(problem), kf_at_least(threads, 1));
+    kf_config_default(config, LEAST_GROUPS, half && block == 512 && vecs > 4 ? 2 : 1);
+    const int64_t room = kf_at_most(register_vecs(target, block, config->knob[LEAST_GROUPS]),
+                                    block >= 1024 || config->knob[LEAST_GROUPS] > 1 ? 8 : 16);
+    int64_t parked = vecs > room ? vecs - room : 0;
+    if (block * 16 * parked + softmax_slot_bytes(target, block, 1) > target->local_bytes ||
+        parked > 13)
+        parked = 0;
+    kf_config_default(config, LOCAL_VECS, parked);
+    kf_config_default(config, ONLINE, vecs - config->knob[LOCAL_VECS] > room + 2);
+}
+
+/* Parts of 128 KiB (f32) and 64 KiB (16 bit, two groups to a unit) lost least to the exchange. */
+void softmax_defaults_cluster(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    const bool half = kf_dtype_bytes(problem->dtype) == 2;
+    const int64_t v = kf_row_vectors(problem);
+    const int64_t block = v > 512 * 16 * 16 ? 1024
+                          : v > 2048        ? 512
+                                            : kf_power_of_two_above(kf_ceil_div(v, 4)) / 2;
+    kf_config_default(config, BLOCK, kf_at_most(kf_at_least(block, 64), target->max_threads));
+    const int64_t group = config->knob[BLOCK] * 16;
+    kf_config_default(config, CLUSTER,
+                      kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, group)), 2),
+                                 target->max_cluster));
+    const int64_t vecs = kf_ceil_div(v, config->knob[BLOCK] * config->knob[CLUSTER]);
+    const bool pair = half && config->knob[BLOCK] == 512 && vecs > 4;
+    kf_config_default(config, LEAST_GROUPS, pair ? 2 : 1);
+    const int64_t room = pair || config->knob[BLOCK] >= 1024 ? 8 : 16;
+    kf_config_default(config, LOCAL_VECS, kf_at_most(vecs > room ? vecs - room : 0, 13));
+}
+
+void softmax_defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    (void)target;
+    kf_config_default(config, BLOCK,
+                      problem->dim[COLS] >= 2048  ? 1
+                      : problem->dim[COLS] >= 512 ? 8
+                                                  : 32);
+}
+
+void softmax_defaults_unfused(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    if (target->capabilities & KF_CAP_CPU) {
+        softmax_defaults_cpu(problem, target, config);
+        kf_config_default(config, THREADS_PER_ROW, 1);
+        return;
+    }
+    kf_config_default(config, BLOCK, kf_at_most(256, target->max_threads));
+    kf_config_default(
+        config, THREADS_PER_ROW,
+        kf_at_most(kf_power_of_two_above(kf_row_vectors(problem)), config->knob[BLOCK]));
+}
+
+/* ---- fits ---------------------------------------------------------------------------------- */
+
+static kf_status check_cols(const kf_problem *problem)
+{
+    return problem->dim[COLS] <= MAX_COLS
+               ? KF_OK
+               : kf_fail(KF_UNSUPPORTED, "softmax takes up to %d columns, not %lld", MAX_COLS,
+                         (long long)problem->dim[COLS]);
+}
+
+static kf_status check_threads(const kf_config *config, const kf_target *target)
+{
+    if (!(target->capabilities & KF_CAP_CPU) && config->knob[BLOCK] < kf_warp_lanes(target))
+        return kf_fail(KF_UNSUPPORTED, "BLOCK=%lld is less than a warp of %lld threads",
+                       (long long)config->knob[BLOCK], (long long)kf_warp_lanes(target));
+    return config->knob[THREADS_PER_ROW] <= config->knob[BLOCK]
+               ? KF_OK
+               : kf_fail(KF_UNSUPPORTED, "THREADS_PER_ROW=%lld does not fit into BLOCK=%lld",
+                         (long long)config->knob[THREADS_PER_ROW], (long long)config->knob[BLOCK]);
+}
+
+static kf_status check_on_chip(const softmax_shape *s, const kf_config *config,
+                               const kf_target *target)
+{
+    const int64_t registers = s->vecs - s->local_vecs;
+    const int64_t room = register_vecs(target, s->block, config->knob[LEAST_GROUPS]) + 1;
+    if (registers < 1)
+        return kf_fail(KF_UNSUPPORTED,
+                       "LOCAL_VECS=%lld leaves no vector of a thread's %lld in registers",
+                       (long long)s->local_vecs, (long long)s->vecs);
+    if (registers > room)
+        return kf_fail(KF_UNSUPPORTED,
+                       "a thread would hold %lld vectors in registers, and %lld fit: more threads "
+                       "per row, LOCAL_VECS or ONLINE=1",
+                       (long long)registers, (long long)room);
+    return KF_OK;
+}
+
+kf_status softmax_fits_fused(const kf_problem *problem, const kf_config *config,
+                             const kf_target *target)
+{
+    const softmax_shape s = softmax_shape_of(problem, config, target, false);
+    kf_status status = check_cols(problem);
+    if (status == KF_OK)
+        status = check_threads(config, target);
+    if (status != KF_OK || config->knob[ONLINE])
+        return status;
+    return check_on_chip(&s, config, target);
+}
+
+kf_status softmax_fits_cluster(const kf_problem *problem, const kf_config *config,
+                               const kf_target *target)
+{
+    const softmax_shape s = softmax_shape_of(problem, config, target, true);
+    const kf_status status = check_cols(problem);
+    if (status == KF_OK && s.block < kf_warp_lanes(target))
+        return kf_fail(KF_UNSUPPORTED, "fused_cluster needs a BLOCK of at least %lld threads",
+                       (long long)kf_warp_lanes(target));
+    return status == KF_OK ? check_on_chip(&s, config, target) : status;
+}
+
+kf_status softmax_fits_unfused(const kf_problem *problem, const kf_config *config,
+                               const kf_target *target)
+{
+    const kf_status status = check_cols(problem);
+    return status == KF_OK ? check_threads(config, target) : status;
+}
+
+kf_status softmax_fits_cpu(const kf_problem *problem, const kf_config *config,
+                           const kf_target *target)
+{
+    (void)config, (void)target;
+    return check_cols(problem);
+}
