@@ -1,0 +1,105 @@
+/* label: unit */
+/* The plans of softmax over widths, dtypes and targets; no device. What the kernels compute is
+ * judged by test_conformance, what they move by test_signature. SPDX-License-Identifier: Apache-2.0
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <string.h>
+#include "../core/backend.h"
+#include "../core/op.h"
+
+/* A big GPU, a small GPU without shuffles, a CPU. */
+static kf_target target_of(int kind)
+{
+    kf_target target = *kf_target_generic();
+    target.max_groups = INT32_MAX;
+    target.max_threads = kind ? 256 : 1024;
+    target.local_bytes = kind ? 32768 : 232448;
+    target.warp = kind ? 1 : 32;
+    target.capabilities = kind == 0   ? KF_CAP_SHUFFLE | KF_CAP_CLUSTERS | KF_CAP_PTX
+                          : kind == 1 ? 0
+                                      : KF_CAP_CPU;
+    target.max_cluster = kind ? 0 : 16;
+    target.registers_per_unit = kind ? 0 : 65536;
+    return target;
+}
+
+static kf_status open_plan(const char *variant, kf_dtype dtype, int64_t rows, int64_t cols,
+                           const kf_target *target, kf_plan **plan)
+{
+    kf_problem *problem;
+    assert_int_equal(kf_problem_open("softmax", &problem), KF_OK);
+    assert_int_equal(kf_problem_shape(problem, dtype, (int64_t[]){rows, cols}, NULL), KF_OK);
+    const kf_status status =
+        kf_plan_open(problem, &(kf_plan_desc){.variant = variant}, target, plan);
+    kf_problem_close(problem);
+    return status;
+}
+
+/* Mistake: a width that falls between two tables of defaults and has no plan, or one that fits
+ * nowhere. */
+static void every_width_has_a_plan_in_every_variant(void **state)
+{
+    (void)state;
+    static const char *const variants[] = {"unfused", "fused", "fused_cpu", NULL};
+    static const int64_t wide[] = {8191,  8192,  8193,   16385,  32767,   32769,
+                                   50257, 65537, 131072, 262147, 1048576, 4194304};
+    for (int kind = 0; kind < 3; kind++)
+        for (int d = KF_F32; d <= KF_BF16; d++)
+            for (int v = 0; v < 4; v++)
+                for (int64_t i = 1; i < 4200 + 12; i += i < 300 || i >= 4200 ? 1 : 13) {
+                    const int64_t cols = i < 4200 ? i : wide[i - 4200];
+                    const kf_target target = target_of(kind);
+                    kf_plan *plan;
+                    if (open_plan(variants[v], (kf_dtype)d, 3, cols, &target, &plan) != KF_OK)
+                        fail_msg("%s %s cols=%ld on target %d: %s",
+                                 variants[v] ? variants[v] : "default", kf_dtype_name((kf_dtype)d),
+                                 cols, kind, kf_error());
+                    kf_plan_close(plan);
+                }
+}
+
+/* Mistake: a row that fits on the chip is read twice, or one that cannot fit is promised a single
+ * read. */
+static void rows_are_read_once_where_they_fit(void **state)
+{
+    (void)state;
+    const kf_target target = target_of(0);
+    const int64_t fits = 16384, wide = 1048576;
+    kf_plan *plan;
+    assert_int_equal(open_plan("fused", KF_F32, 4, fits, &target, &plan), KF_OK);
+    assert_int_equal(kf_plan_cost(plan).bytes_requested, 4 * fits * 4);
+    kf_plan_close(plan);
+    assert_int_equal(open_plan("fused", KF_F32, 4, wide, &target, &plan), KF_OK);
+    assert_int_equal(kf_plan_cost(plan).bytes_requested, 2 * 4 * wide * 4);
+    kf_plan_close(plan);
+    assert_int_equal(open_plan("fused_cluster", KF_F32, 4, 131072, &target, &plan), KF_OK);
+    assert_int_equal(kf_plan_cost(plan).bytes_requested, 4 * 131072 * 4);
+    assert_true(plan->step[0].grid.cluster >= 2);
+    kf_plan_close(plan);
+}
+
+/* Mistake: a variant is offered where its capability is missing. */
+static void clusters_are_asked_for_by_capability(void **state)
+{
+    (void)state;
+    kf_plan *plan;
+    for (int kind = 1; kind < 3; kind++) {
+        const kf_target target = target_of(kind);
+        assert_int_equal(open_plan("fused_cluster", KF_F32, 4, 131072, &target, &plan),
+                         KF_UNSUPPORTED);
+        assert_non_null(strstr(kf_error(), "clusters"));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_width_has_a_plan_in_every_variant),
+        cmocka_unit_test(rows_are_read_once_where_they_fit),
+        cmocka_unit_test(clusters_are_asked_for_by_capability),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) ? 1 : 0;
+}
