@@ -266,9 +266,10 @@ int kf_cli_parse(kf_cli *cli, const kf_grammar *grammar, int argc, char **argv)
                               .children = children};
     whole input = {cli, grammar};
     const int wrong = check_options(grammar, argc, argv);
-    char **words = calloc((size_t)argc + 80, sizeof *words);
+    /* kept for the rest of the run: options refer to the texts of the twins */
+    static char **words;
+    words = calloc((size_t)argc + 80, sizeof *words);
     if (wrong >= 0 || !words) {
-        free(words);
         return wrong >= 0 ? wrong
                           : kf_cli_fail(kf_fail(KF_OUT_OF_MEMORY, "no memory for the options"));
     }
@@ -278,10 +279,7 @@ int kf_cli_parse(kf_cli *cli, const kf_grammar *grammar, int argc, char **argv)
     words[count++] = (char *)"--environment-ends";
     memcpy(words + count, argv + 1, (size_t)(argc - 1) * sizeof *words);
     count += argc - 1;
-    const error_t error = argp_parse(&argp, count, words, 0, NULL, &input);
-    /* the texts of the twins are referred to for the rest of the run: only the array goes */
-    free(words);
-    return error ? 2 : -1;
+    return argp_parse(&argp, count, words, 0, NULL, &input) ? 2 : -1;
 }
 
 /* ---- start ------------------------------------------------------------------------------------
