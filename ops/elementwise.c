@@ -124,12 +124,13 @@ static double overflow_from(kf_dtype dtype)
     return kf_dtype_max(dtype) * ((2 - u) / (2 - 2 * u));
 }
 
+/* An end of what is to be rounded -> the end of what it may have become. */
 static double rounded_end(double end, kf_dtype dtype, int direction)
 {
-    if (!isfinite(end))
-        return end;
+    if (!isfinite(end) || fabs(end) >= overflow_from(dtype))
+        return isnan(end) ? end : copysign(INFINITY, end);
     end += direction * (kf_dtype_roundoff(dtype) * fabs(end) + kf_dtype_floor(dtype));
-    return fabs(end) >= overflow_from(dtype) ? copysign(INFINITY, end) : end;
+    return fmax(-kf_dtype_max(dtype), fmin(end, kf_dtype_max(dtype)));
 }
 
 static range rounded(range r, kf_dtype dtype)
