@@ -1,4 +1,5 @@
 /* label: opencl */
+/* timeout: 1200 */
 /* Every op, variant and dtype at odd shapes, strides, offsets and nasty inputs on any one device,
  * judged by kf_verify: guard zones, two poisons, derived bounds. Devices: --backend=NAME,
  * --device=ID|UUID|part of a name, or every device of the process. What a device cannot run is
@@ -116,6 +117,9 @@ static kf_case make_case(const subject *s, const int64_t *dims)
 static const int64_t widths[] = {1,    2,    3,    7,    31,   32,   33,   63,    64,
                                  65,   127,  128,  129,  255,  256,  257,  781,   1000,
                                  1023, 1024, 1025, 2048, 4095, 4096, 4097, 16385, 32769};
+/* where each program costs seconds of compiling: every default of threads, vectors and alignment */
+static const int64_t some_widths[] = {1,   2,   7,    31,   32,   33,   64,   129,
+                                      256, 781, 1000, 1025, 2048, 4097, 16385};
 static const int64_t few_widths[] = {1, 7, 33, 129, 257, 1000};
 static const int64_t long_shapes[][2] = {{1, 1},      {3, 1},      {65537, 3},   {1823, 781},
                                          {5, 50257},  {3, 131072}, {7, 262147},  {2, 4194304},
@@ -125,9 +129,10 @@ static const int64_t few_lengths[] = {1, 3, 255, 1025, 4097};
 
 static void check_rows(subject *s)
 {
-    const bool few = simulated(s);
-    const int64_t *list = few ? few_widths : widths;
-    const int count = (int)(few ? sizeof few_widths : sizeof widths) / (int)sizeof *widths;
+    const bool few = simulated(s), all = long_run(s);
+    const int64_t *list = few ? few_widths : all ? widths : some_widths;
+    const size_t bytes = few ? sizeof few_widths : all ? sizeof widths : sizeof some_widths;
+    const int count = (int)(bytes / sizeof *list);
     for (int i = 0; i < count; i++) {
         const int64_t rows = list[i] < 64 && !few ? 133 : 3;
         kf_case c = make_case(s, (int64_t[]){rows, list[i]});
