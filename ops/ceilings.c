@@ -43,7 +43,7 @@ static const kf_tensor_decl tensors[] = {
 };
 
 static const kf_attribute_decl attributes[] = {
-    {.name = "iterations", .fallback = 256, .help = "steps of every chain (fma, exp, spin)"},
+    {.name = "iterations", .fallback = 16, .help = "steps of every chain (fma, exp, spin)"},
 };
 
 static const kf_knob_decl knobs[] = {
