@@ -74,6 +74,8 @@ static void traffic_is_what_the_formula_moves(void **state)
         assert_int_equal(two.specials, one.specials);
         assert_int_equal(two.flops, one.flops);
         assert_true(one.exact && two.exact);
+        assert_int_equal(unfused->error.intermediate, dtype); /* what the bounds are made from */
+        assert_int_equal(fused->error.intermediate, KF_NONE);
         kf_plan_close(unfused);
         kf_plan_close(fused);
     }
