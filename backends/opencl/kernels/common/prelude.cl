@@ -6,8 +6,9 @@
  * KF_VEC elements, left packed in four registers until a kernel wants floats.
  * SPDX-License-Identifier: Apache-2.0 */
 
-/* Nothing stays a call: a compiler that saves space keeps some, and Oclgrind 21.10 corrupts its heap
- * when a function of several levels returns. */
+/* Nothing stays a call: a compiler that saves space keeps some, and Oclgrind 21.10 corrupts its
+ * heap when a function of several levels returns. */
+#undef inline /* PoCL defines it */
 #define inline inline __attribute__((always_inline))
 
 #define KF_F32 1
