@@ -100,7 +100,7 @@ static kf_step *add_fused(kf_plan *p, const char *entry, const softmax_shape *s,
     kf_step_knob(step, p, LOCAL_VECS);
     kf_step_knob(step, p, LEAST_GROUPS);
     /* evict-first where it pays: common/rows.cu */
-    kf_step_define(step, "STREAMED", s->aligned && s->cluster == 1 && s->threads < 512);
+    kf_step_define(step, "STREAMED", s->aligned && s->cluster == 1 && s->threads <= 32);
     return step;
 }
 
@@ -180,18 +180,27 @@ static kf_grid item_grid(const kf_problem *problem, const kf_config *config)
                      .threads = (int)config->knob[BLOCK]};
 }
 
+/* Vectors of eight exponentials that an item keeps: 32 KiB at most, else none. */
+static int64_t kept_vectors(int64_t cols)
+{
+    return cols < 8 || cols / 8 > 1024 ? 0 : kf_at_least(kf_power_of_two_above(cols / 8), 32);
+}
+
 static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *config,
                      const kf_target *target)
 {
-    const int64_t M = problem->dim[ROWS], N = problem->dim[COLS];
+    const int64_t M = problem->dim[ROWS], N = problem->dim[COLS], kept = kept_vectors(N);
+    const int64_t again = kept ? N % 8 : N; /* read a third time */
     const kf_ref x = kf_tensor_ref(p, X), y = kf_tensor_ref(p, Y);
-    kf_step *step = kf_plan_step(p, "softmax_fused_cpu", item_grid(problem, config),
-                                 fused_work(p, 2 * M * N + M, true),
-                                 USES(READ_PART(x, 0, 3 * M * N), WRITE(y), INT(M), INT(N),
-                                      INT(problem->row_stride[X]), INT(problem->row_stride[Y])));
+    kf_step *step =
+        kf_plan_step(p, "softmax_fused_cpu", item_grid(problem, config),
+                     (kf_work){.flops = M * (3 * N + 22 * (N + again)), .specials = M},
+                     USES(READ_PART(x, 0, M * (2 * N + again)), WRITE(y), INT(M), INT(N),
+                          INT(problem->row_stride[X]), INT(problem->row_stride[Y])));
     kf_define_row(step, target, config->knob[BLOCK], 1, false);
     kf_step_define(step, "VECS", 1);
     kf_step_define(step, "LOCAL_VECS", 0);
+    kf_step_define(step, "KEPT", kept);
     set_error(p, 1, 0);
 }
 

@@ -21,6 +21,7 @@
 #define LOCAL_VECS 0
 #define CLUSTER 4
 #define LOCAL_BYTES 65536
+#define KEPT 0
 #endif
 
 /* ---- exponentials -------------------------------------------------------------------------- */
@@ -318,7 +319,9 @@ static inline float softmax_item_max(const __global kf_storage *row, int cols)
 }
 
 #if KF_ENTRY(softmax_fused_cpu)
-/* Reads 3 M N (M N distinct), writes M N elements. Per row: 2 N exp, 1 division. */
+/* Reads 3 M N (2 M N where exponentials are kept; M N distinct), writes M N elements. Rows of up to
+ * KEPT vectors of eight keep their exponentials in private memory, which stays in the core's cache.
+ * Per row: 1 division; exponentials are arithmetic (kf_exp8). */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 softmax_fused_cpu(const __global kf_storage *restrict x, long x_offset,
                   __global kf_storage *restrict y, long y_offset, long rows, long cols,
@@ -330,18 +333,31 @@ softmax_fused_cpu(const __global kf_storage *restrict x, long x_offset,
     const __global kf_storage *const x_row = x + x_offset + row * x_stride;
     __global kf_storage *const y_row = y + y_offset + row * y_stride;
     const float max = softmax_item_max(x_row, (int)cols);
+#if KEPT
+    float8 kept[KEPT];
+#endif
     float8 wide = 0.0f;
     int i = 0;
-    for (; i + 8 <= (int)cols; i += 8)
-        wide += exp(kf_load8(x_row, i) - max);
-    float4 four = wide.lo + wide.hi;
+    for (; i + 8 <= (int)cols; i += 8) {
+        const float8 power = kf_exp8(kf_load8(x_row, i) - max);
+#if KEPT
+        kept[i / 8] = power;
+#endif
+        wide += power;
+    }
+    const float4 four = wide.lo + wide.hi;
     float sum = (four.x + four.y) + (four.z + four.w);
     for (; i < (int)cols; i++)
-        sum += exp(kf_load(x_row, i) - max);
+        sum += kf_exp8((float8)(kf_load(x_row, i) - max)).s0;
     const float scale = 1.0f / sum;
-    for (i = 0; i + 8 <= (int)cols; i += 8)
-        kf_store8(y_row, i, exp(kf_load8(x_row, i) - max) * scale);
+    for (i = 0; i + 8 <= (int)cols; i += 8) {
+#if KEPT
+        kf_store8(y_row, i, kept[i / 8] * scale);
+#else
+        kf_store8(y_row, i, kf_exp8(kf_load8(x_row, i) - max) * scale);
+#endif
+    }
     for (; i < (int)cols; i++)
-        kf_store(y_row, i, exp(kf_load(x_row, i) - max) * scale);
+        kf_store(y_row, i, kf_exp8((float8)(kf_load(x_row, i) - max)).s0 * scale);
 }
 #endif

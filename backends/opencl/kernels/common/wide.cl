@@ -51,3 +51,25 @@ static inline void kf_store8(__global kf_storage *row, long index, float8 value)
     vstore8(convert_ushort8(stored), 0, row + index);
 #endif
 }
+
+/* exp(x) for x <= 0 by arithmetic alone, within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, then a
+ * polynomial in r. Measured on PoCL at 65536x256: 10 ms against 16 by its exp, and 22 where rint
+ * and convert_int8 are called, as those are no vector code there. 0 below -87; NaN stays. */
+static inline float8 kf_exp8(float8 x)
+{
+    const float8 held = x < -87.0f ? (float8)-87.0f : x;
+    const float8 shifted =
+        held * KF_LOG2E + 12582912.0f; /* 1.5 x 2^23: rounds, n in the low bits */
+    const float8 n = shifted - 12582912.0f;
+    const float8 r = (held - n * 0.693359375f) - n * -2.12194440e-4f;
+    float8 power = 1.0f / 5040;
+    power = power * r + 1.0f / 720;
+    power = power * r + 1.0f / 120;
+    power = power * r + 1.0f / 24;
+    power = power * r + 1.0f / 6;
+    power = power * r + 0.5f;
+    power = power * r + 1.0f;
+    power = power * r + 1.0f;
+    power *= as_float8((as_int8(shifted) << 23) + (127 << 23));
+    return x < -87.0f ? (float8)0.0f : power;
+}
