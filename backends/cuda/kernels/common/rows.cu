@@ -59,9 +59,10 @@ __device__ inline bool kf_together(const kf_storage *x_row, const kf_storage *y_
 }
 
 /* Vector v of the row part that starts at `from`; past its end, `fill` in every element.
- * STREAMED=1 marks both loads and stores evict-first, which leaves the cache to what is in flight:
- * 1 to 2 % at whole rows of up to 16 KiB. A plan sets it only there: on one side alone it costs 1
- * to 5 %, at odd widths (whose lines two warps share) 5 %, at wide rows 1 %. */
+ * STREAMED=1 marks both loads and stores evict-first, which leaves the cache to what is in flight: 2 %
+ * at rows of one warp, where plans set it. Longer rows must not have it: 0.3 % won on one H200, 2 %
+ * lost on another (16384x4096 f32 133.1 us, where plain accesses take 131.0 at the odd width 4097);
+ * on one side alone it costs 1 to 5 %, at odd widths (whose lines two warps share) 5 %. */
 __device__ inline kf_pack kf_fetch(const kf_storage *from, int v, int vectors, float fill)
 {
     kf_pack pack = kf_splat(fill);
