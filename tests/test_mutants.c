@@ -345,7 +345,7 @@ int main(int argc, char **argv)
         tests[TIERS + i] =
             (struct CMUnitTest){mutants[i].name, mutant_is_caught, NULL, NULL, &mutants[i]};
     const int failed =
-        _cmocka_run_group_tests("mutants", tests, (size_t)(TIERS + mutant_count), NULL, NULL);
+        _cmocka_run_group_tests("mutants", tests, (size_t)TIERS + (size_t)mutant_count, NULL, NULL);
     print_table();
     char command[80];
     snprintf(command, sizeof command, "rm -rf %s", folder);
