@@ -38,6 +38,14 @@ static kf_status verify(kf_entrant *entrant, const kf_case *c)
     if (status != KF_OK) {
         return excuse(entrant, status);
     }
+    const kf_status nasty =
+        entrant->row.verify.passed
+            ? kf_verify_nasty(entrant->plan, entrant->bench->device, entrant->bench->queue,
+                              &options, &entrant->row.verify)
+            : KF_OK;
+    if (nasty != KF_OK) {
+        return excuse(entrant, nasty);
+    }
     entrant->runs = entrant->row.verify.passed;
     entrant->row.status = entrant->runs ? "ok" : "wrong";
     if (!entrant->runs) {
@@ -116,7 +124,9 @@ kf_status kf_entrants_measure(kf_entrant *entrant, int count, int step,
                                         .plain_stream = entrant[i].plain_stream};
         }
     }
-    kf_status status = n ? kf_measure(subject, n, options, timing) : KF_OK;
+    kf_measure_options own = *options; /* timed where it was verified: at the case's offsets */
+    own.offset = n ? entrant[which[0]].row.test.offset : NULL;
+    kf_status status = n ? kf_measure(subject, n, &own, timing) : KF_OK;
     for (int i = 0; status == KF_OK && !kf_cancelled && i < n; i++) {
         status = finish_row(&entrant[which[i]], step, &timing[i]);
     }

@@ -298,6 +298,15 @@ static void cancel(int signal)
     kf_cancelled = 1;
 }
 
+/* Nobody reads any more: nothing half-written stays, then the signal ends us as it would have. */
+static void broken_pipe(int signal)
+{
+    kf_files_abandon_all();
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigaction(signal, &action, NULL);
+    raise(signal);
+}
+
 void kf_cli_start(kf_cli *cli, int argc, char **argv)
 {
     static char version[64];
@@ -314,4 +323,7 @@ void kf_cli_start(kf_cli *cli, int argc, char **argv)
     const struct sigaction action = {.sa_handler = cancel};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    const struct sigaction pipe = {.sa_handler = broken_pipe};
+    sigaction(SIGPIPE, &pipe, NULL);
 }

@@ -56,7 +56,10 @@ kf_status kf_duel_plan(kf_duel *duel, const kf_case *test, const char *knobs,
 static kf_status verify(kf_duel *d, int which, kf_device *device, kf_queue *queue)
 {
     const kf_verify_options options = {.seed = d->test.seed};
-    const kf_status status = kf_verify(d->plan[which], device, queue, &options, &d->report[which]);
+    kf_status status = kf_verify(d->plan[which], device, queue, &options, &d->report[which]);
+    if (status == KF_OK && d->report[which].passed) {
+        status = kf_verify_nasty(d->plan[which], device, queue, &options, &d->report[which]);
+    }
     if (status == KF_OK && !d->report[which].passed) {
         return kf_fail(KF_WRONG_RESULT, "%s %s is wrong, and wrong results have no time: %s",
                        d->test.op->name, d->plan[which]->variant->name, d->report[which].reason);

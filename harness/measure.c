@@ -44,6 +44,7 @@ static void size_sets(bench *b, const kf_measure_options *options)
 {
     for (int s = 0; s < b->sets_count; s++) {
         kf_sets *sets = &b->sets[s];
+        sets->offset = options->offset;
         const kf_target *target = &sets->device->info.target;
         const double room = MEMORY_SHARE * (double)target->memory_bytes / b->sets_count;
         int most = KF_MOST_RECORDED;

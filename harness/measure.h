@@ -20,7 +20,8 @@ typedef struct kf_measure_options { /* all zero = the protocol */
     int least_launches;             /* per sample; 0 = 20 */
     bool warm;                      /* one set only: data may sit in the cache */
     uint64_t seed;
-    volatile int *cancel; /* not NULL: stop soon when it becomes non-zero */
+    const int64_t *offset; /* [KF_MAX_TENSORS] elements in front of each tensor; NULL = none */
+    volatile int *cancel;  /* not NULL: stop soon when it becomes non-zero */
 } kf_measure_options;
 
 enum { KF_MAX_SAMPLES = 64 };

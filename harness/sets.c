@@ -73,8 +73,8 @@ bool kf_sets_serve(const kf_sets *sets, const kf_device *device, const kf_plan *
 /* ---- filling ------------------------------------------------------------------------------ */
 
 /* Random numbers over the tensor's extent from the host into a buffer. */
-static kf_status write_fresh(kf_queue *queue, kf_buffer *buffer, const kf_tensor *tensor,
-                             uint64_t seed, int stream)
+static kf_status write_fresh(kf_queue *queue, kf_buffer *buffer, size_t base,
+                             const kf_tensor *tensor, uint64_t seed, int stream)
 {
     const int64_t bytes = tensor_bytes(tensor);
     void *data = calloc(1, (size_t)bytes);
@@ -82,38 +82,39 @@ static kf_status write_fresh(kf_queue *queue, kf_buffer *buffer, const kf_tensor
         return kf_fail(KF_OUT_OF_MEMORY, "no host memory for %lld bytes of random input",
                        (long long)bytes);
     kf_inputs_fill(tensor, data, KF_DIST_NORMAL, seed, stream);
-    const kf_status status = kf_buffer_write(queue, buffer, 0, data, (size_t)bytes);
+    const kf_status status = kf_buffer_write(queue, buffer, base, data, (size_t)bytes);
     free(data);
     return status;
 }
 
-static kf_status fill_first(kf_queue *queue, kf_buffer *buffer, const kf_tensor *tensor,
-                            uint64_t seed, int stream)
+static kf_status fill_first(kf_queue *queue, kf_buffer *buffer, size_t base,
+                            const kf_tensor *tensor, uint64_t seed, int stream)
 {
     const int64_t bytes = tensor_bytes(tensor), size = kf_dtype_bytes(tensor->dtype);
     kf_tensor head;
     if (bytes <= FRESH_BYTES || !kf_tensor_packed(tensor))
-        return write_fresh(queue, buffer, tensor, seed, stream);
+        return write_fresh(queue, buffer, base, tensor, seed, stream);
     kf_status status =
         kf_tensor_contiguous(tensor->dtype, 1, (int64_t[]){FRESH_BYTES / size}, &head);
     if (status == KF_OK)
-        status = write_fresh(queue, buffer, &head, seed, stream);
+        status = write_fresh(queue, buffer, base, &head, seed, stream);
     for (int64_t done = FRESH_BYTES; status == KF_OK && done < bytes; done *= 2)
-        status = kf_buffer_copy(queue, buffer, (size_t)done, buffer, 0,
+        status = kf_buffer_copy(queue, buffer, base + (size_t)done, buffer, base,
                                 (size_t)(done < bytes - done ? done : bytes - done));
     return status;
 }
 
 /* Set `set` as the first one rotated; padding between rows stays where it is. */
-static kf_status fill_rotated(kf_queue *queue, kf_buffer *to, kf_buffer *from,
+static kf_status fill_rotated(kf_queue *queue, kf_buffer *to, kf_buffer *from, size_t base,
                               const kf_tensor *tensor, int set)
 {
     const int64_t bytes = tensor_bytes(tensor);
     const size_t first = kf_tensor_packed(tensor) ? (size_t)((int64_t)set * ROTATION % bytes) : 0;
-    const kf_status status = kf_buffer_copy(queue, to, 0, from, first, (size_t)bytes - first);
+    const kf_status status =
+        kf_buffer_copy(queue, to, base, from, base + first, (size_t)bytes - first);
     if (status != KF_OK || !first)
         return status;
-    return kf_buffer_copy(queue, to, (size_t)bytes - first, from, 0, first);
+    return kf_buffer_copy(queue, to, base + (size_t)bytes - first, from, base, first);
 }
 
 static kf_status open_tensor(kf_sets *sets, kf_queue *queue, int i, uint64_t seed)
@@ -121,17 +122,20 @@ static kf_status open_tensor(kf_sets *sets, kf_queue *queue, int i, uint64_t see
     const kf_problem *problem = &sets->plan->problem;
     const kf_tensor *tensor = &problem->tensor[i];
     const int64_t bytes = tensor_bytes(tensor);
+    const size_t base =
+        sets->offset ? (size_t)(sets->offset[i] * kf_dtype_bytes(tensor->dtype)) : 0;
     const bool small = bytes * sets->count <= FRESH_BYTES;
     kf_status status = KF_OK;
     for (int s = 0; status == KF_OK && bytes && s < sets->count; s++) {
         kf_buffer **buffer = &sets->buffer[s * KF_MAX_TENSORS + i];
-        status = kf_buffer_open(sets->device, &(kf_buffer_desc){.bytes = (size_t)bytes}, buffer);
+        status =
+            kf_buffer_open(sets->device, &(kf_buffer_desc){.bytes = base + (size_t)bytes}, buffer);
         if (status != KF_OK || problem->op->tensors[i].role != KF_INPUT)
             continue;
         if (s == 0 || small)
-            status = fill_first(queue, *buffer, tensor, seed + (uint64_t)s, i);
+            status = fill_first(queue, *buffer, base, tensor, seed + (uint64_t)s, i);
         else
-            status = fill_rotated(queue, *buffer, sets->buffer[i], tensor, s);
+            status = fill_rotated(queue, *buffer, sets->buffer[i], base, tensor, s);
     }
     return status;
 }
@@ -161,5 +165,6 @@ void kf_sets_close(kf_sets *sets)
 void kf_sets_bind(const kf_sets *sets, int set, kf_binding *bindings)
 {
     for (int i = 0; i < KF_MAX_TENSORS; i++)
-        bindings[i] = (kf_binding){.buffer = sets->buffer[set * KF_MAX_TENSORS + i]};
+        bindings[i] = (kf_binding){.buffer = sets->buffer[set * KF_MAX_TENSORS + i],
+                                   .offset = sets->offset ? sets->offset[i] : 0};
 }

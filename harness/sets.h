@@ -5,7 +5,8 @@
 
 typedef struct kf_sets {
     kf_device *device;
-    const kf_plan *plan; /* whose tensors they are */
+    const kf_plan *plan;   /* whose tensors they are */
+    const int64_t *offset; /* [KF_MAX_TENSORS] elements in front of each tensor; NULL = none */
     int count;
     bool cold; /* enough of them that no set is found in the cache when its turn comes again */
     kf_buffer **buffer; /* [count][KF_MAX_TENSORS]; NULL where the plan has no such tensor */
@@ -19,8 +20,8 @@ int kf_sets_count(const kf_target *target, int64_t set_bytes, int64_t room, int 
                   bool *cold);
 /* May both plans run on the same sets? */
 bool kf_sets_serve(const kf_sets *sets, const kf_device *device, const kf_plan *plan);
-/* Allocates and fills; sets->count and cold are set by the caller. After a failure kf_sets_close
- * still frees. */
+/* Allocates and fills; sets->count, cold and offset are set by the caller. After a failure
+ * kf_sets_close still frees. */
 kf_status kf_sets_open(kf_sets *sets, kf_device *device, kf_queue *queue, const kf_plan *plan,
                        uint64_t seed);
 void kf_sets_close(kf_sets *sets);

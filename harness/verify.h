@@ -37,6 +37,12 @@ typedef struct kf_verify_report {
 kf_status kf_verify(const kf_plan *plan, kf_device *device, kf_queue *queue,
                     const kf_verify_options *options, kf_verify_report *report);
 
+/* After kf_verify: the same kernels on nasty inputs (special values, wide ranges) over the first
+ * few rows, where a missing maximum or a swallowed NaN shows that normal inputs hide. `report` is
+ * that of kf_verify and stays as it is when they pass; else it tells of the inputs that did not. */
+kf_status kf_verify_nasty(const kf_plan *plan, kf_device *device, kf_queue *queue,
+                          const kf_verify_options *options, kf_verify_report *report);
+
 /* The pure comparator, for tests: passes iff every |got - want| <= bound, NaN meets NaN, infinities
  * meet. */
 void kf_compare(kf_dtype dtype, const void *got, const double *want, const double *bound,
