@@ -145,6 +145,12 @@ static void read_references(const native_objects *natives, cl_uint references[3]
     cl.clGetMemObjectInfo(natives->memory, CL_MEM_REFERENCE_COUNT, bytes, &references[2], NULL);
 }
 
+/* Fewer is no leak: on rusticl the first command may still hold its own when `before` is read. */
+static bool more_references(const cl_uint before[3], const cl_uint after[3])
+{
+    return after[0] > before[0] || after[1] > before[1] || after[2] > before[2];
+}
+
 static void work_adopted(const native_objects *natives)
 {
     test_rig rig = {0};
@@ -183,11 +189,11 @@ static void check_adoption(test_rig *rig)
     /* rusticl's thread lets go of a command's queue a moment after the queue is finished */
     for (int tries = 0; tries < 200; tries++) {
         read_references(&natives, after);
-        if (!memcmp(before, after, sizeof before))
+        if (!more_references(before, after))
             break;
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     }
-    assert_memory_equal(before, after, sizeof before);
+    assert_false(more_references(before, after));
     assert_int_equal(cl.clEnqueueReadBuffer(natives.queue, natives.memory, CL_TRUE, 0,
                                             sizeof values, values, 0, NULL, NULL),
                      CL_SUCCESS);

@@ -199,6 +199,9 @@ kf_status opencl_queue_close(kf_queue *base)
     for (int i = 0; i < KF_MAX_MARKS; i++)
         if (queue->marks[i])
             cl.clReleaseEvent(queue->marks[i]);
+    /* what nobody waited for would still be compiled by rusticl's thread while the process exits */
+    if (!base->adopted)
+        cl.clFinish(queue->queue);
     cl_int code = cl.clReleaseCommandQueue(queue->queue);
     kf_device *device = base->device;
     free(queue);
