@@ -219,7 +219,10 @@ static kf_status open_plans(const view *v, const kf_case *c, kf_plan **plan, int
             return status;
         }
     }
-    return KF_OK;
+    /* a variant that was named and is absent is no success */
+    return *count || !v->cli->variant
+               ? KF_OK
+               : kf_fail(KF_UNSUPPORTED, "no variant that was named has a plan for %s", v->name);
 }
 
 static kf_status explain_case(const view *v, const kf_case *c)

@@ -79,6 +79,11 @@ int kf_cli_lesson(kf_cli *cli, const kf_lesson *lesson)
     kf_selection selection;
     kf_cases cases = {0};
     int code = kf_cli_check(cli, ops, op_count);
+    if (code < 0 && cli->variant) {
+        code =
+            kf_cli_complain(2, "a lesson sets unfused against the op's own choice; another one is "
+                               "named by --case=\"OP VARIANT DTYPE dim=N ...\"");
+    }
     if (code < 0) {
         code = kf_cli_select_real(cli, &selection);
     }

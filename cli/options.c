@@ -114,24 +114,33 @@ static void named_list(kf_cli *cli, struct argp_state *state, int key, char *arg
     }
 }
 
+/* An unset variable of a shell must not become "everything" or "nothing". */
+static const char *filled(const char *option, const char *arg)
+{
+    if (!*arg) {
+        exit(kf_cli_complain(2, "--%s= has no value", option));
+    }
+    return arg;
+}
+
 static error_t parse_shared(int key, char *arg, struct argp_state *state)
 {
     kf_cli *cli = state->input;
     switch (key) {
     case 'b':
-        cli->backend = arg;
+        cli->backend = filled("backend", arg);
         return 0;
     case 'd':
-        cli->device = arg;
+        cli->device = filled("device", arg);
         return 0;
     case KEY_DTYPE:
-        cli->dtype = arg;
+        cli->dtype = filled("dtype", arg);
         return 0;
     case KEY_SHAPE:
         cli->shape = arg;
         return 0;
     case KEY_VARIANT:
-        cli->variant = arg;
+        cli->variant = filled("variant", arg);
         return 0;
     case 'q':
         cli->quiet = true;
@@ -279,7 +288,12 @@ int kf_cli_parse(kf_cli *cli, const kf_grammar *grammar, int argc, char **argv)
     words[count++] = (char *)"--environment-ends";
     memcpy(words + count, argv + 1, (size_t)(argc - 1) * sizeof *words);
     count += argc - 1;
-    return argp_parse(&argp, count, words, 0, NULL, &input) ? 2 : -1;
+    if (argp_parse(&argp, count, words, 0, NULL, &input)) {
+        return 2;
+    }
+    return grammar->words || !cli->words.count
+               ? -1
+               : kf_cli_complain(2, "'%s' is one word too many", cli->words.item[0]);
 }
 
 /* ---- start ------------------------------------------------------------------------------------

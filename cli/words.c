@@ -85,7 +85,7 @@ int kf_cli_unknown(const char *what, const char *word, const char *const *choice
     if (near) {
         fprintf(stderr, "; did you mean '%s'?", near);
     }
-    fputs(count ? " Choices:" : " There is none to choose.", stderr);
+    fputs(count ? near ? " Choices:" : "; choices:" : "; there is none to choose", stderr);
     for (int i = 0; i < count; i++) {
         fprintf(stderr, "%s %s", i ? "," : "", choices[i]);
     }
