@@ -196,14 +196,14 @@ static void measured(const experiment *e)
 static void launch_bound(const experiment *e)
 {
     const int fewer = e->d.cost[UNFUSED].launches - e->d.cost[FUSED].launches;
-    fprintf(e->out,
-            "The arrays are so small that a launch costs more than its work: the gain is launches "
-            "saved.\n"
-            "        %d launch%s at %.2f %s account for %.1f of the %.1f %s saved; a larger "
-            "--shape shows the bytes.\n",
-            fewer, fewer == 1 ? "" : "es", e->d.roof[UNFUSED].empty * 1e6, micro(e),
-            fewer * e->d.roof[UNFUSED].empty * 1e6,
-            (e->d.timing[UNFUSED].median - e->d.timing[FUSED].median) * 1e6, micro(e));
+    fprintf(
+        e->out,
+        "The arrays are so small that a launch costs more than its work: the gain is launches "
+        "saved.\n"
+        "        %d launch%s fewer at %.2f %s each, if empty, and %.1f %s saved; a larger --shape "
+        "shows the bytes.\n",
+        fewer, fewer == 1 ? "" : "es", e->d.roof[UNFUSED].empty * 1e6, micro(e),
+        (e->d.timing[UNFUSED].median - e->d.timing[FUSED].median) * 1e6, micro(e));
 }
 
 static bool in_cache(const experiment *e)
