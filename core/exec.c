@@ -282,6 +282,11 @@ static kf_status check_run(const kf_exec *exec, kf_queue *queue, const kf_bindin
         const kf_status status = check_binding(exec, i, &bindings[i]);
         if (status != KF_OK)
             return status;
+        const kf_dtype dtype = exec->plan->problem.tensor[i].dtype;
+        if (workspace == bindings[i].buffer &&
+            bindings[i].offset * kf_dtype_bytes(dtype) < (int64_t)exec->plan->scratch_bytes)
+            return kf_fail(KF_INVALID, "kf_run: the workspace and the tensor '%s' share memory",
+                           exec->plan->problem.op->tensors[i].name);
     }
     if (workspace &&
         (workspace->device != exec->device || workspace->bytes < exec->plan->scratch_bytes))

@@ -312,7 +312,7 @@ static void bad_bindings_are_refused(void **state)
 {
     (void)state;
     rig r;
-    assert_int_equal(rig_open(&r, kf_backend_find("null"), 8, 100, "fused"), KF_OK);
+    assert_int_equal(rig_open(&r, kf_backend_find("null"), 2, 4, "unfused"), KF_OK);
     assert_int_equal(kf_run(r.exec, r.queue, (kf_binding[]){{.buffer = r.x}, {0}}, NULL),
                      KF_INVALID);
     assert_int_equal(kf_run(r.exec, r.queue,
@@ -330,6 +330,9 @@ static void bad_bindings_are_refused(void **state)
         KF_INVALID);
     kf_buffer_close(foreign);
     kf_device_close(other);
+    assert_int_equal(kf_run(r.exec, r.queue, (kf_binding[]){{.buffer = r.x}, {.buffer = r.y}}, r.x),
+                     KF_INVALID);
+    assert_non_null(strstr(kf_error(), "share memory")); /* scratch would overwrite x */
     rig_close(&r);
 }
 
