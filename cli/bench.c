@@ -12,6 +12,8 @@ typedef struct own {
     bool wrong;
 } own;
 
+enum { MOST = 32 }; /* variants of an op */
+
 enum { KEY_STEPS = 0x400, KEY_PROCESSES, KEY_WARM, KEY_SAMPLES, KEY_ROWS };
 
 static const struct argp_option options[] = {
@@ -46,28 +48,66 @@ static error_t parse(int key, char *arg, struct argp_state *state, void *data)
     }
 }
 
-static kf_status emit(own *o, kf_entrant *entrant, int count)
+/* ---- the rows of one case: each plan, and under it its steps ------------------------------- */
+
+typedef struct rows { /* [entrant][0] the plan, [entrant][1 + step] */
+    kf_result *row;
+    int steps[MOST]; /* measured, of each entrant */
+} rows;
+
+static kf_result *row_of(const rows *r, int entrant, int step)
 {
-    kf_status status = KF_OK;
-    for (int i = 0; status == KF_OK && i < count; i++) {
-        o->wrong = o->wrong || strcmp(entrant[i].row.status, "wrong") == 0;
-        status = kf_cli_row(o->cli, &entrant[i].row);
-    }
-    return status;
+    return &r->row[entrant * (1 + KF_MAX_STEPS) + 1 + step];
 }
 
 /* Every step of every plan that runs, each alone, the variants still interleaved. */
-static kf_status steps(own *o, kf_entrant *entrant, int count, const kf_measure_options *measure)
+static kf_status measure_steps(rows *r, kf_entrant *entrant, int count,
+                               const kf_measure_options *measure)
 {
     kf_status status = KF_OK;
     for (int step = 0; status == KF_OK && step < KF_MAX_STEPS && !kf_cancelled; step++) {
         status = kf_entrants_measure(entrant, count, step, measure);
         for (int i = 0; status == KF_OK && !kf_cancelled && i < count; i++) {
             if (entrant[i].runs && step < entrant[i].plan->step_count) {
-                status = kf_cli_row(o->cli, &entrant[i].row);
+                *row_of(r, i, step) = entrant[i].row;
+                r->steps[i] = step + 1;
             }
         }
     }
+    return status;
+}
+
+static kf_status emit(own *o, const rows *r, int count)
+{
+    kf_status status = KF_OK;
+    for (int i = 0; i < count; i++) {
+        o->wrong = o->wrong || strcmp(row_of(r, i, -1)->status, "wrong") == 0;
+        for (int step = -1; status == KF_OK && step < r->steps[i]; step++) {
+            status = kf_cli_row(o->cli, row_of(r, i, step));
+        }
+    }
+    return status;
+}
+
+static kf_status measure_rows(own *o, kf_entrant *entrant, int count,
+                              const kf_measure_options *measure)
+{
+    rows r = {.row = calloc((size_t)count * (1 + KF_MAX_STEPS), sizeof *r.row)};
+    if (!r.row) {
+        return kf_fail(KF_OUT_OF_MEMORY, "no host memory for the rows of a case");
+    }
+    kf_status status = kf_entrants_measure(entrant, count, -1, measure);
+    for (int i = 0; i < count; i++) {
+        *row_of(&r, i, -1) = entrant[i].row;
+    }
+    if (status == KF_OK && !kf_cancelled && o->steps) {
+        status = measure_steps(&r, entrant, count, measure);
+    }
+    kf_cli_progress(o->cli, NULL); /* rows may go to the same terminal */
+    if (status == KF_OK && !kf_cancelled) {
+        status = emit(o, &r, count);
+    }
+    free(r.row);
     return status;
 }
 
@@ -82,29 +122,24 @@ static void tell(const kf_cli *cli, const kf_case *c, const kf_bench *bench)
 /* All variants of one case on one device. */
 static kf_status run_case(own *o, const kf_case *c, const kf_bench *bench)
 {
-    kf_entrant entrant[32] = {0};
+    kf_entrant entrant[MOST] = {0};
     const kf_measure_options measure = {
         .samples = o->samples, .warm = o->warm, .seed = c->seed, .cancel = &kf_cancelled};
     int count = 0;
     kf_status status = KF_OK;
     tell(o->cli, c, bench);
-    for (int v = 0; status == KF_OK && v < c->op->variant_count && count < 32 && !kf_cancelled;
+    for (int v = 0; status == KF_OK && v < c->op->variant_count && count < MOST && !kf_cancelled;
          v++) {
         const kf_variant *variant = &c->op->variants[v];
         if (c->variant ? c->variant == variant : kf_cli_wants(o->cli, variant->name)) {
-            status = kf_entrant_open(bench, c, variant, &entrant[count++]);
+            status = kf_entrant_open(bench, c, variant, &entrant[count]);
+            kf_cli_note_dropped(o->cli, &c->config, entrant[count++].plan, bench->found->info.id);
         }
     }
-    if (status == KF_OK && !kf_cancelled) {
-        status = kf_entrants_measure(entrant, count, -1, &measure);
+    if (status == KF_OK && !kf_cancelled && count) {
+        status = measure_rows(o, entrant, count, &measure);
     }
     kf_cli_progress(o->cli, NULL);
-    if (status == KF_OK && !kf_cancelled) {
-        status = emit(o, entrant, count);
-    }
-    if (status == KF_OK && !kf_cancelled && o->steps) {
-        status = steps(o, entrant, count, &measure);
-    }
     for (int i = 0; i < count; i++) {
         kf_entrant_close(&entrant[i]);
     }

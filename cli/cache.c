@@ -37,7 +37,8 @@ static int clear(void)
 int kf_cmd_cache(kf_cli *cli, int argc, char **argv)
 {
     static const char *const choices[] = {"show", "clear"};
-    const kf_grammar grammar = {.words = "show|clear", .doc = "Compiled kernels on disk."};
+    const kf_grammar grammar = {
+        .plain = true, .words = "show|clear", .doc = "Compiled kernels on disk."};
     const int code = kf_cli_parse(cli, &grammar, argc, argv);
     if (code >= 0) {
         return code;

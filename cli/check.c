@@ -19,7 +19,13 @@ int kf_cli_ops(kf_cli *cli, const kf_op **ops, int capacity, int *count)
         if (!op) {
             return kf_cli_unknown("op", cli->words.item[i], choices, choice_count);
         }
-        ops[(*count)++] = op;
+        bool again = false; /* named twice is measured once: equal rows would be merged anyway */
+        for (int o = 0; o < *count; o++) {
+            again = again || ops[o] == op;
+        }
+        if (!again) {
+            ops[(*count)++] = op;
+        }
     }
     if (*count == 0 && cli->cases.count == 0) {
         fprintf(stderr, "kfuse: which op? Choices:");
@@ -177,6 +183,68 @@ static int check_case(const char *text)
                                                    : -1;
 }
 
+/* ---- cases, as far as they can be judged without a device ---------------------------------- */
+
+static kf_status legal_knobs(const kf_case *c)
+{
+    for (int k = 0; k < c->op->knob_count; k++) {
+        char value[32];
+        snprintf(value, sizeof value, "%lld", (long long)c->config.knob[k]);
+        if (c->config.set[k] && !listed(&c->op->knobs[k], value)) {
+            return kf_fail(KF_INVALID, "its knob %s cannot be %s: `kfuse list` shows the values",
+                           c->op->knobs[k].name, value);
+        }
+    }
+    return KF_OK;
+}
+
+static kf_status legal_problem(const kf_case *c)
+{
+    kf_problem *problem = NULL;
+    kf_status status = kf_problem_open(c->op->name, &problem);
+    if (status == KF_OK) {
+        status = kf_case_problem(c, problem);
+    }
+    if (status == KF_OK) {
+        status = kf_problem_derive(problem);
+    }
+    kf_problem_close(problem);
+    return status;
+}
+
+static kf_status legal(const kf_cli *cli, const kf_case *c)
+{
+    kf_case own = *c;
+    kf_status status = legal_knobs(c);
+    for (int v = 0; status == KF_OK && v < c->op->variant_count; v++) {
+        const kf_variant *variant = &c->op->variants[v];
+        if (c->variant ? c->variant == variant : kf_cli_wants(cli, variant->name)) {
+            own.variant = variant; /* says which optional tensors there are */
+            status = legal_problem(&own);
+        }
+    }
+    return status;
+}
+
+/* Sizes that overflow, knobs that one op of several does not take: found now, they cost nothing;
+ * found in the middle of a sweep, they would cost the rows before them. */
+static int check_cases(kf_cli *cli, const kf_op *const *ops, int count)
+{
+    kf_cases cases;
+    char shape[100];
+    int code = kf_cli_cases(cli, ops, count, false, &cases);
+    for (int i = 0; code < 0 && i < cases.count; i++) {
+        const kf_case *c = &cases.item[i];
+        if (legal(cli, c) != KF_OK) {
+            kf_shape_print(c, kf_times(cli), shape, sizeof shape);
+            code = kf_cli_complain(2, "%s %s %s: %s", c->op->name, shape, kf_dtype_name(c->dtype),
+                                   kf_error());
+        }
+    }
+    free(cases.item);
+    return code;
+}
+
 int kf_cli_check(kf_cli *cli, const kf_op *const *ops, int count)
 {
     static const char *const dtypes[] = {"f32", "f16", "bf16"};
@@ -187,6 +255,8 @@ int kf_cli_check(kf_cli *cli, const kf_op *const *ops, int count)
     }
     for (int i = 0; code < 0 && i < cli->set.count; i++) {
         code = check_knob(cli->set.item[i], ops, count);
+        code =
+            code < 0 && count ? kf_cli_check_knob_users(cli, ops, count, cli->set.item[i]) : code;
     }
     for (int i = 0; code < 0 && i < cli->attr.count; i++) {
         code = check_attribute(cli->attr.item[i], ops, count);
@@ -198,7 +268,10 @@ int kf_cli_check(kf_cli *cli, const kf_op *const *ops, int count)
         kf_shape_parse(cli->shape, shapes, KF_CLI_SHAPES, &shape_count) != KF_OK) {
         code = kf_cli_fail(KF_INVALID);
     }
-    return code;
+    if (code < 0) {
+        code = check_cases(cli, ops, count);
+    }
+    return code < 0 ? kf_cli_sinks_check(cli) : code;
 }
 
 bool kf_cli_wants(const kf_cli *cli, const char *variant)

@@ -66,6 +66,7 @@ void kf_cli_start(kf_cli *cli, int argc, char **argv);
 
 typedef struct kf_grammar { /* what one subcommand adds to the shared options */
     const char *words;      /* "OP..." for the usage line */
+    bool plain;             /* runs no op: of the shared options only those about the terminal */
     const char *doc;
     const struct argp_option *options; /* NULL = none */
     error_t (*parse)(int key, char *arg, struct argp_state *state, void *own);
@@ -150,6 +151,8 @@ typedef struct kf_selection {
 int kf_cli_select(kf_cli *cli, kf_selection *selection);
 /* The same, and all of them compute: a recorder of launches is refused with 3. */
 int kf_cli_select_real(kf_cli *cli, kf_selection *selection);
+/* For commands that take one device: the first, with a note when there are others. */
+const kf_found *kf_cli_first(const kf_cli *cli, const kf_selection *selection);
 /* Opens; the first use of a GPU probes it in a child. */
 kf_status kf_cli_open(kf_cli *cli, const kf_found *found, kf_device **device);
 
@@ -191,11 +194,29 @@ kf_status kf_case_plan(const kf_case *c, const kf_variant *variant, const kf_tar
 void kf_case_as_planned(const kf_case *c, const kf_plan *plan, kf_case *used);
 /* One device is open for a moment only where nothing else is: shape used when none is given. */
 void kf_shape_default(const kf_op *op, bool cpu, kf_shape *shape);
-/* Text of the knobs --set by hand that `op` has: "BLOCK=512 VECS=4"; "" when none. */
-void kf_cli_knobs(const kf_cli *cli, const kf_op *op, char *buffer, size_t bytes);
+/* The knobs of `op` that were --set by hand. */
+void kf_cli_config(const kf_cli *cli, const kf_op *op, kf_config *config);
+
+/* ---- knobs.c ------------------------------------------------------------------------------- */
+
+/* One --set: 2 when no chosen variant has the knob; a note when some have it not. -1 or the exit
+ * code. */
+int kf_cli_check_knob_users(const kf_cli *cli, const kf_op *const *ops, int count,
+                            const char *text);
+/* A plan with those knobs of `config` that the variant reads on this target; NULL = the op's
+ * choice. */
+kf_status kf_cli_plan(kf_problem *problem, const kf_op *op, const kf_variant *variant,
+                      const kf_config *config, const kf_target *target, kf_plan **plan);
+/* Says which of `asked` the plan was made without. */
+void kf_cli_note_dropped(const kf_cli *cli, const kf_config *asked, const kf_plan *plan,
+                         const char *device);
 
 /* ---- sinks.c ------------------------------------------------------------------------------- */
 
+/* Formats and places of every -o, before anything is opened: 2 for an unknown format and for two
+ * that go to one place. -1 or the exit code. */
+int kf_cli_sinks_check(const kf_cli *cli);
+bool kf_cli_same_file(const char *a, const char *b); /* by whatever names; one may not exist yet */
 /* Opens every -o (or the given default; NULL = none) and tells them the devices. */
 kf_status kf_cli_sinks_open(kf_cli *cli, const char *fallback, const kf_selection *selection);
 kf_status kf_cli_row(kf_cli *cli, const kf_result *row);

@@ -27,6 +27,7 @@ static kf_status open_side(const kf_pair *p, int side, const kf_case *c, kf_entr
         if (status != KF_OK) {
             return status;
         }
+        kf_cli_note_dropped(p->cli, &c->config, entrant[*count].plan, p->found[side]->info.id);
         o->unfused[side] = v == 0 ? *count : o->unfused[side];
         ++*count;
     }

@@ -91,7 +91,8 @@ static error_t parse(int key, char *arg, struct argp_state *state, void *data)
 int kf_cmd_devices(kf_cli *cli, int argc, char **argv)
 {
     bool json = false;
-    const kf_grammar grammar = {.doc = "Backends and devices, and which of them are the same GPU.",
+    const kf_grammar grammar = {.plain = true,
+                                .doc = "Backends and devices, and which of them are the same GPU.",
                                 .options = options,
                                 .parse = parse,
                                 .own = &json};

@@ -99,7 +99,7 @@ static void next_step(kf_cli *cli)
 int kf_cmd_doctor(kf_cli *cli, int argc, char **argv)
 {
     const kf_grammar grammar = {
-        .doc = "What is there, what is missing, and the command that mends it."};
+        .plain = true, .doc = "What is there, what is missing, and the command that mends it."};
     const int code = kf_cli_parse(cli, &grammar, argc, argv);
     if (code >= 0) {
         return code;

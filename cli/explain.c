@@ -212,6 +212,7 @@ static kf_status open_plans(const view *v, const kf_case *c, kf_plan **plan, int
         }
         const kf_status status = kf_case_plan(c, variant, v->target, &plan[*count]);
         if (status == KF_OK) {
+            kf_cli_note_dropped(v->cli, &c->config, plan[*count], v->name);
             ++*count;
         } else if (status == KF_UNSUPPORTED) {
             printf("%s: %s\n", variant->name, kf_error());
@@ -284,7 +285,7 @@ static int choose_target(kf_cli *cli, view *v, kf_bench *bench)
     if (code >= 0) {
         return code;
     }
-    const kf_status status = kf_bench_open(cli, selection.device[0], bench);
+    const kf_status status = kf_bench_open(cli, kf_cli_first(cli, &selection), bench);
     if (status != KF_OK) {
         return kf_cli_fail(status);
     }
@@ -311,6 +312,10 @@ int kf_cmd_explain(kf_cli *cli, int argc, char **argv)
     }
     if (code < 0) {
         code = kf_cli_check(cli, ops, count);
+    }
+    if (code < 0 && cli->format.count && !cli->format.from_environment) {
+        code = kf_cli_complain(2, "explain measures nothing and has no rows: -o is for bench, "
+                                  "compare and lesson");
     }
     if (code < 0) {
         code = choose_target(cli, &v, &bench);

@@ -146,9 +146,8 @@ static kf_status set_attributes(kf_job *j)
 
 static kf_status make_plan(kf_job *j)
 {
-    char knobs[1024];
-    kf_cli_knobs(j->cli, j->op, knobs, sizeof knobs);
-    const kf_plan_desc desc = {.variant = j->cli->variant, .knobs = knobs};
+    kf_config config = {.set = {false}};
+    kf_cli_config(j->cli, j->op, &config);
     kf_status status = kf_problem_open(j->op->name, &j->problem);
     for (int i = 0; status == KF_OK && i < j->op->tensor_count; i++) {
         if (j->array[i].tensor.dtype) {
@@ -162,9 +161,14 @@ static kf_status make_plan(kf_job *j)
         status =
             kf_problem_derive(j->problem); /* what the op refuses is said before a driver starts */
     }
-    return status != KF_OK
-               ? status
-               : kf_plan_open(j->problem, &desc, kf_device_target(j->bench.device), &j->plan);
+    if (status == KF_OK) {
+        status = kf_cli_plan(j->problem, j->op, kf_op_variant(j->op, j->cli->variant), &config,
+                             kf_device_target(j->bench.device), &j->plan);
+    }
+    if (status == KF_OK) {
+        kf_cli_note_dropped(j->cli, &config, j->plan, j->bench.found->info.id);
+    }
+    return status;
 }
 
 static size_t bytes_of(const kf_tensor *tensor)

@@ -18,13 +18,50 @@ static int lesson_ops(const kf_lesson *lesson, const kf_op **ops, int capacity)
     return count;
 }
 
-static void knob_words(const kf_cli *cli, char *text, size_t bytes)
+/* Does one of the two that a lesson sets against each other read this knob here? Also true when
+ * there is no plan to ask. */
+static bool reads(const kf_cli *cli, const kf_op *op, int knob, const kf_target *target)
 {
+    const bool cpu = target->capabilities & KF_CAP_CPU;
+    kf_case c = {.op = op, .dtype = KF_F32};
+    kf_shape shape;
+    bool read = false;
+    kf_cli_config(cli, op, &c.config);
+    kf_shape_default(op, cpu, &shape);
+    memcpy(c.dim, shape.size, sizeof c.dim[0] * (size_t)kf_op_dim_count(op));
+    for (int i = 0; i < 2; i++) {
+        kf_plan *plan;
+        read = kf_case_plan(&c, i ? NULL : &op->variants[0], target, &plan) != KF_OK ||
+               plan->config.set[knob] || read;
+        kf_plan_close(plan);
+    }
+    return read;
+}
+
+/* The --set words that some op of the lesson reads on this device, with a note for the others. A
+ * --case may name any variant: then all stay. */
+static void knob_words(const kf_cli *cli, const kf_lesson *lesson, kf_device *device, char *text,
+                       size_t bytes)
+{
+    const kf_op *ops[KF_CLI_LIST];
+    const int count = lesson_ops(lesson, ops, KF_CLI_LIST);
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < cli->set.count && used < bytes; i++) {
-        used +=
-            (size_t)snprintf(text + used, bytes - used, "%s%s", used ? " " : "", cli->set.item[i]);
+        const char *word = cli->set.item[i];
+        char name[64];
+        bool read = cli->cases.count > 0;
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
+        for (int o = 0; o < count && !read; o++) {
+            const int knob = kf_op_knob(ops[o], name);
+            read = knob >= 0 && reads(cli, ops[o], knob, kf_device_target(device));
+        }
+        if (read) {
+            used += (size_t)snprintf(text + used, bytes - used, "%s%s", used ? " " : "", word);
+        } else {
+            kf_cli_note(cli, "knob %s is left out: nothing in this lesson reads it on %s", name,
+                        kf_device_describe(device)->id);
+        }
     }
 }
 
@@ -32,6 +69,7 @@ static kf_status run_open(kf_cli *cli, const kf_lesson *lesson, kf_lesson_contex
                           const kf_selection *selection)
 {
     kf_device *devices[KF_CLI_DEVICES] = {0};
+    char knobs[2048];
     kf_status status = KF_OK;
     /* one after the other: a device that was opened holds memory that the next may want */
     for (int i = 0; status == KF_OK && i < selection->count && !kf_cancelled; i++) {
@@ -39,6 +77,8 @@ static kf_status run_open(kf_cli *cli, const kf_lesson *lesson, kf_lesson_contex
         context->devices = devices;
         context->device_count = 1;
         if (status == KF_OK) {
+            knob_words(cli, lesson, devices[0], knobs, sizeof knobs);
+            context->knobs = knobs[0] ? knobs : NULL;
             status = lesson->run(context);
         }
         kf_device_close(devices[0]);
@@ -50,14 +90,12 @@ static kf_status run_open(kf_cli *cli, const kf_lesson *lesson, kf_lesson_contex
 static int run(kf_cli *cli, const kf_lesson *lesson, const kf_selection *selection,
                const kf_cases *cases)
 {
-    char knobs[2048], dtype[16];
+    char dtype[16];
     const char *list = cli->dtype;
-    knob_words(cli, knobs, sizeof knobs);
     kf_status status = kf_cli_sinks_open(cli, NULL, selection);
     kf_lesson_context context = {
         .cases = cases->item,
         .case_count = cases->count,
-        .knobs = knobs[0] ? knobs : NULL,
         .dtype = kf_list_next(&list, dtype, sizeof dtype) ? kf_dtype_parse(dtype) : KF_NONE,
         .seed = cli->seed,
         .unicode = cli->unicode,

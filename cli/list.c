@@ -95,7 +95,8 @@ void kf_lessons_print(const kf_cli *cli)
 
 int kf_cmd_list(kf_cli *cli, int argc, char **argv)
 {
-    const kf_grammar grammar = {.doc = "Ops, variants with what they need, knobs, lessons; -v: the "
+    const kf_grammar grammar = {.plain = true,
+                                .doc = "Ops, variants with what they need, knobs, lessons; -v: the "
                                        "laboratory's own ops too."};
     const int code = kf_cli_parse(cli, &grammar, argc, argv);
     if (code >= 0) {

@@ -25,6 +25,15 @@ enum {
     KEY_MARK
 };
 
+/* clang-format off */
+#define TERMINAL_OPTIONS                                                                           \
+    {"quiet", 'q', 0, 0, "no progress", 0},                                                        \
+    {"verbose", 'v', 0, 0, "more of it", 0},                                                       \
+    {"color", KEY_COLOR, "WHEN", 0, "auto, always, never", 0},                                     \
+    {0, 'h', 0, 0, "give this help list", -1},                                                     \
+    {"environment-ends", KEY_MARK, 0, OPTION_HIDDEN, 0, 0}
+/* clang-format on */
+
 static const struct argp_option shared_options[] = {
     {"backend", 'b', "LIST", 0, "backends, or all", 0},
     {"device", 'd', "LIST", 0, "index, cuda:0, opencl:1.0, part of a name, UUID, or all", 0},
@@ -36,12 +45,10 @@ static const struct argp_option shared_options[] = {
     {"seed", KEY_SEED, "N", 0, "of the random inputs (42)", 0},
     {"case", KEY_CASE, "TEXT", 0, "one case as result rows print it; may be repeated", 0},
     {"format", 'o', "FORMAT[:FILE]", 0, "table, json, jsonl; may be repeated", 0},
-    {"quiet", 'q', 0, 0, "no progress", 0},
-    {"verbose", 'v', 0, 0, "more of it", 0},
-    {"color", KEY_COLOR, "WHEN", 0, "auto, always, never", 0},
-    {0, 'h', 0, 0, "give this help list", -1},
-    {"environment-ends", KEY_MARK, 0, OPTION_HIDDEN, 0, 0},
+    TERMINAL_OPTIONS,
     {0}};
+
+static const struct argp_option plain_options[] = {TERMINAL_OPTIONS, {0}};
 
 static bool color_by_terminal(void)
 {
@@ -114,11 +121,14 @@ static void named_list(kf_cli *cli, struct argp_state *state, int key, char *arg
     }
 }
 
-/* An unset variable of a shell must not become "everything" or "nothing". */
+/* An unset variable of a shell must not become "everything" or "nothing", alone or in a list. */
 static const char *filled(const char *option, const char *arg)
 {
     if (!*arg) {
         exit(kf_cli_complain(2, "--%s= has no value", option));
+    }
+    if (*arg == ',' || strstr(arg, ",,") || arg[strlen(arg) - 1] == ',') {
+        exit(kf_cli_complain(2, "--%s=%s has an empty place between its commas", option, arg));
     }
     return arg;
 }
@@ -170,7 +180,10 @@ static error_t parse_shared(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp shared_argp = {.options = shared_options, .parser = parse_shared};
+static const struct argp_option *shared_of(const kf_grammar *grammar)
+{
+    return grammar->plain ? plain_options : shared_options;
+}
 
 /* ---- the subcommand's own group ------------------------------------------------------------ */
 
@@ -250,7 +263,7 @@ static int check_options(const kf_grammar *grammar, int argc, char **argv)
         char name[80];
         const size_t length = strcspn(argv[i] + 2, "=");
         if (begins(grammar->options, argv[i] + 2, length) ||
-            begins(shared_options, argv[i] + 2, length) ||
+            begins(shared_of(grammar), argv[i] + 2, length) ||
             strncmp("help", argv[i] + 2, length) == 0 ||
             strncmp("usage", argv[i] + 2, length) == 0 ||
             strncmp("version", argv[i] + 2, length) == 0) {
@@ -260,14 +273,15 @@ static int check_options(const kf_grammar *grammar, int argc, char **argv)
         snprintf(name, sizeof name, "%.*s", (int)length, argv[i] + 2);
         return kf_cli_unknown(
             "option", name, names,
-            add_names(shared_options, names, add_names(grammar->options, names, 0)));
+            add_names(shared_of(grammar), names, add_names(grammar->options, names, 0)));
     }
     return -1;
 }
 
 int kf_cli_parse(kf_cli *cli, const kf_grammar *grammar, int argc, char **argv)
 {
-    const struct argp_child children[] = {{&shared_argp, 0, "Shared options:", 1}, {0}};
+    const struct argp shared = {.options = shared_of(grammar), .parser = parse_shared};
+    const struct argp_child children[] = {{&shared, 0, "Shared options:", 1}, {0}};
     const struct argp argp = {.options = grammar->options,
                               .parser = parse_own,
                               .args_doc = grammar->words,
@@ -284,7 +298,7 @@ int kf_cli_parse(kf_cli *cli, const kf_grammar *grammar, int argc, char **argv)
     }
     int count = 0;
     words[count++] = argv[0];
-    count = add_twins(shared_options, words, add_twins(grammar->options, words, count));
+    count = add_twins(shared_of(grammar), words, add_twins(grammar->options, words, count));
     words[count++] = (char *)"--environment-ends";
     memcpy(words + count, argv + 1, (size_t)(argc - 1) * sizeof *words);
     count += argc - 1;

@@ -1,6 +1,10 @@
 /* kfuse run OP: real data in .npy files, in and out. SPDX-License-Identifier: Apache-2.0 */
 #include "job.h"
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct own {
     kf_list inputs, outputs;
@@ -57,6 +61,24 @@ static bool is_name(const char *text, size_t length)
                length;
 }
 
+/* Found before anything runs: a folder that is not there, and two outputs in one file. */
+static int check_output(const kf_job *j, int place)
+{
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", j->path[place]);
+    if (access(dirname(folder), W_OK) != 0 && access(j->path[place], W_OK) != 0) {
+        return kf_cli_complain(5, "cannot write %s: %s", j->path[place], strerror(errno));
+    }
+    for (int i = 0; i < j->op->tensor_count; i++) {
+        if (i != place && j->path[i] && j->op->tensors[i].role == KF_OUTPUT &&
+            kf_cli_same_file(j->path[i], j->path[place])) {
+            return kf_cli_complain(2, "outputs '%s' and '%s' go to the same file",
+                                   j->op->tensors[i].name, j->op->tensors[place].name);
+        }
+    }
+    return -1;
+}
+
 /* NAME=FILE, or FILE where the op has one tensor of this role that must be there. */
 static int assign(kf_job *j, const char *text, kf_role role)
 {
@@ -84,8 +106,11 @@ static int assign(kf_job *j, const char *text, kf_role role)
     if (j->path[place]) {
         return kf_cli_complain(2, "%s '%s' is given twice", what, j->op->tensors[place].name);
     }
+    if (!*text) {
+        return kf_cli_complain(2, "%s '%s' names no file", what, j->op->tensors[place].name);
+    }
     j->path[place] = text;
-    return -1;
+    return role == KF_OUTPUT ? check_output(j, place) : -1;
 }
 
 static int assign_all(kf_job *j, const own *o)
@@ -140,7 +165,7 @@ static int run_named(kf_cli *cli, const own *o, const kf_op *op)
     if (code < 0) {
         kf_status status = kf_job_load(&j);
         if (status == KF_OK && !kf_cancelled) {
-            status = kf_job_run(&j, selection.device[0], o->verify);
+            status = kf_job_run(&j, kf_cli_first(cli, &selection), o->verify);
         }
         code = kf_cancelled ? 130 : status == KF_OK ? 0 : kf_cli_fail(status);
     }

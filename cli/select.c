@@ -105,6 +105,9 @@ static int absent_backend(const kf_cli *cli, int backend)
 {
     kf_finding list[16];
     memset(list, 0, sizeof list);
+    if (kf_cancelled) { /* its child was ended, which says nothing about the backend */
+        return 130;
+    }
     kf_cli_complain(3, "%s", cli->scan[backend].why);
     const int count = kf_cli_diagnose(backend, list, 16);
     for (int i = 0; i < count; i++) {
@@ -174,36 +177,69 @@ static bool in_question(kf_cli *cli, const wanted *w, int backend, const char *w
     return w->backend[backend] && (!number || best(cli, backend, w->named ? 3 : 1) != NULL);
 }
 
-static int absent_device(kf_cli *cli, const char *word, bool number)
+/* The name, or the word of a name, that was probably meant; NULL = nothing is near. `words` keeps
+ * what the result points to. */
+static const char *nearest_device(const kf_cli *cli, const char *word, char *words, size_t bytes)
 {
-    const char *choices[2 * KF_CLI_DEVICES];
+    enum { MOST = 512 };
+    const char *choices[MOST];
     int count = 0;
-    kf_cli_scan_all(cli);
+    size_t used = 0;
     for (int i = 0; i < cli->found_count; i++) {
         choices[count++] = cli->found[i].info.id;
     }
-    for (int i = 0; i < cli->found_count; i++) {
-        choices[count++] = cli->found[i].info.name;
+    for (int i = 0; i < cli->found_count && used < bytes; i++) {
+        used += (size_t)snprintf(words + used, bytes - used, "%s ", cli->found[i].info.name);
     }
-    /* near a name that is here: a typing error; else a device of some other machine */
-    if (!number && !strchr(word, ':') && kf_nearest(word, choices, count)) {
-        return kf_cli_unknown("device", word, choices, count);
+    for (char *part, *rest = words; count < MOST && (part = strtok_r(rest, " -()", &rest));) {
+        choices[count++] = part;
     }
-    kf_cli_complain(3, "there is no device '%s' here; these are:", word);
+    return kf_nearest(word, choices, count);
+}
+
+/* Named and not here: 3, for the same command is right on another machine. */
+static int absent_device(kf_cli *cli, const char *word)
+{
+    char words[4096] = "";
+    kf_cli_scan_all(cli);
+    if (kf_cancelled) {
+        return 130;
+    }
+    const char *near = nearest_device(cli, word, words, sizeof words);
+    kf_cli_complain(3, "there is no device '%s' here%s%s%s", word, near ? "; did you mean '" : "",
+                    near ? near : "", near ? "'? These are:" : "; these are:");
     for (int i = 0; i < cli->found_count; i++) {
         fprintf(stderr, "  %-12s %s\n", cli->found[i].info.id, cli->found[i].info.name);
     }
     return 3;
 }
 
+/* What no machine has: 2. */
+static int check_device_word(const char *word)
+{
+    char prefix[64];
+    const char *colon = strchr(word, ':');
+    if (!colon) {
+        return -1;
+    }
+    snprintf(prefix, sizeof prefix, "%.*s", (int)(colon - word), word);
+    if (backend_place(prefix) < 0) {
+        return unknown_backend(prefix);
+    }
+    return colon[1] && strspn(colon + 1, "0123456789.") == strlen(colon + 1)
+               ? -1
+               : kf_cli_complain(
+                     2, "'%s' is no device: write %s:NUMBER as `kfuse devices` shows it, or a name",
+                     word, prefix);
+}
+
 static int take_named(kf_cli *cli, const wanted *w, const char *word, kf_selection *selection)
 {
     const bool number = strspn(word, "0123456789") == strlen(word);
     bool known = false;
-    char prefix[64];
-    snprintf(prefix, sizeof prefix, "%.*s", (int)strcspn(word, ":"), word);
-    if (strchr(word, ':') && backend_place(prefix) < 0) {
-        return unknown_backend(prefix);
+    const int wrong = check_device_word(word);
+    if (wrong >= 0) {
+        return wrong;
     }
     for (int b = 0; b < kf_backend_count(); b++) {
         if (!in_question(cli, w, b, word, number)) {
@@ -223,12 +259,15 @@ static int take_named(kf_cli *cli, const wanted *w, const char *word, kf_selecti
             break;
         }
     }
-    return known ? -1 : absent_device(cli, word, number);
+    return known ? -1 : absent_device(cli, word);
 }
 
 static int nothing(kf_cli *cli)
 {
     kf_cli_scan_all(cli);
+    if (kf_cancelled) {
+        return 130;
+    }
     kf_cli_complain(3, "there is no GPU and no OpenCL CPU device here");
     for (int i = 0; i < kf_backend_count(); i++) {
         if (cli->scan[i].status != KF_OK) {
@@ -302,6 +341,15 @@ int kf_cli_select(kf_cli *cli, kf_selection *selection)
         return nothing(cli);
     }
     return w.named || w.all ? take_backends(cli, &w, selection) : take_default(cli, selection);
+}
+
+const kf_found *kf_cli_first(const kf_cli *cli, const kf_selection *selection)
+{
+    if (selection->count > 1) {
+        kf_cli_note(cli, "%d devices are named; this command takes one: %s", selection->count,
+                    selection->device[0]->info.id);
+    }
+    return selection->device[0];
 }
 
 int kf_cli_select_real(kf_cli *cli, kf_selection *selection)

@@ -111,8 +111,10 @@ static kf_status check_grid(const kf_plan *plan, const kf_step *step)
 {
     const kf_target *target = &plan->target;
     const kf_grid *grid = &step->grid;
-    if (grid->groups < 1 || grid->groups > target->max_groups)
-        return kf_fail(KF_INVALID, "step %s has %lld groups; the target launches 1 to %lld",
+    if (grid->groups < 1)
+        return kf_fail(KF_INVALID, "step %s has %lld groups", step->entry, (long long)grid->groups);
+    if (grid->groups > target->max_groups) /* of a sweep the other cases go on */
+        return kf_fail(KF_UNSUPPORTED, "step %s has %lld groups; the target launches up to %lld",
                        step->entry, (long long)grid->groups, (long long)target->max_groups);
     if (grid->threads < 1 || grid->threads > target->max_threads)
         return kf_fail(KF_UNSUPPORTED,

@@ -21,6 +21,7 @@ struct kf_sink {
     kf_table *table;
     json_t *context, *results;
     bool begun; /* jsonl: the run record is out */
+    bool made;  /* jsonl: there was no such file before */
 };
 
 static const char *name_of(const kf_sink *sink)
@@ -61,8 +62,16 @@ static kf_status parse_spec(kf_sink *sink, const char *spec)
     return sink->path ? KF_OK : no_memory(sink);
 }
 
-/* Lines are kept even when the program dies, so jsonl goes straight to its name. Everything else
- * appears whole. */
+kf_status kf_sink_check(const char *spec)
+{
+    kf_sink sink = {0};
+    const kf_status status = parse_spec(&sink, spec);
+    free(sink.path);
+    return status;
+}
+
+/* Lines are kept even when the program dies, so jsonl goes straight to its name; it is emptied by
+ * the first line only: another -o may still be refused. Everything else appears whole. */
 static kf_status open_output(kf_sink *sink)
 {
     sink->fd = STDOUT_FILENO;
@@ -70,7 +79,9 @@ static kf_status open_output(kf_sink *sink)
         return KF_OK;
     if (sink->format != JSONL)
         return kf_file_create(sink->path, &sink->file);
-    sink->fd = open(sink->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    const bool absent = access(sink->path, F_OK) != 0;
+    sink->fd = open(sink->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    sink->made = absent && sink->fd >= 0;
     return sink->fd >= 0 ? KF_OK
                          : kf_fail(KF_IO, "cannot write %s: %s", sink->path, strerror(errno));
 }
@@ -79,6 +90,8 @@ static void free_sink(kf_sink *sink)
 {
     if (sink->path && sink->fd >= 0 && sink->fd != STDOUT_FILENO)
         close(sink->fd);
+    if (sink->made && !sink->begun)
+        unlink(sink->path);
     kf_file_abandon(sink->file);
     kf_table_close(sink->table);
     json_decref(sink->context);
@@ -135,6 +148,8 @@ static kf_status begin(kf_sink *sink)
     if (sink->begun || sink->format != JSONL)
         return KF_OK;
     sink->begun = true;
+    if (sink->path && ftruncate(sink->fd, 0) && errno != EINVAL) /* EINVAL: a pipe, a device */
+        return kf_fail(KF_IO, "cannot write %s: %s", sink->path, strerror(errno));
     return write_line(sink, json_pack("{sssssO}", "record", "run", "schema_version",
                                       KF_SCHEMA_VERSION, "context", sink->context));
 }
@@ -200,15 +215,26 @@ static kf_status write_whole(kf_sink *sink)
     return status;
 }
 
+/* A command that failed must not put half of a sweep in the place of a whole one, nor titles on
+ * standard output; what was measured before it failed is shown there, and json stays parseable. */
+static bool shows(const kf_sink *sink, int exit_code)
+{
+    if (sink->format == JSONL || exit_code == INTERRUPTED)
+        return false;
+    if (exit_code <= 1) /* done, or done with a bad finding */
+        return true;
+    return !sink->path && (sink->format == JSON || kf_table_rows(sink->table) > 0);
+}
+
 /* An interrupted run has no end record: that is how a reader knows. */
 kf_status kf_sink_close(kf_sink *sink, int exit_code)
 {
     kf_status status = KF_OK;
     if (!sink)
         return KF_OK;
-    if (sink->format != JSONL && exit_code != INTERRUPTED)
+    if (shows(sink, exit_code))
         status = write_whole(sink);
-    if (sink->format == JSONL && exit_code != INTERRUPTED) {
+    if (sink->format == JSONL && exit_code != INTERRUPTED && (sink->begun || exit_code <= 1)) {
         status = begin(sink);
         if (status == KF_OK)
             status = write_line(sink, json_pack("{sssi}", "record", "end", "exit", exit_code));

@@ -26,12 +26,15 @@ typedef struct kf_sink kf_sink; /* one -o FORMAT[:FILE] */
 
 /* "table", "json", "jsonl", "json:FILE": KF_INVALID for an unknown format (names the choices),
  * KF_IO when the file cannot be written. json files are written to a temporary name and renamed at
- * close; jsonl rows are written as they come with one write() each. */
+ * close; jsonl rows are written as they come with one write() each, the first of which empties the
+ * file. */
 kf_status kf_sink_open(const char *spec, int argc, char **argv, kf_sink **sink);
+/* The same without opening anything: KF_INVALID. */
+kf_status kf_sink_check(const char *spec);
 kf_status kf_sink_context(kf_sink *sink, const kf_device_info *const *devices, int count);
 kf_status kf_sink_row(kf_sink *sink, const kf_result *row);
-/* exit: the tool's exit code, 130 when interrupted: then unfinished json and table files are
- * removed. */
+/* exit: the tool's exit code. Above 1 the command failed or was interrupted: no json or table file
+ * is written, and one that was there stays as it was. */
 kf_status kf_sink_close(kf_sink *sink, int exit_code);
 /* Reads the rows of a jsonl or json file written by a sink, e.g. of a child process; calls `each`
  * per row. */

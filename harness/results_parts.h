@@ -25,6 +25,7 @@ bool kf_result_from_json(const json_t *json, kf_result *row);
 /* results_table.c: cells are collected and printed at the end, when the widths are known. */
 typedef struct kf_table kf_table;
 kf_table *kf_table_open(void);
+int kf_table_rows(const kf_table *table); /* without the titles */
 bool kf_table_add(kf_table *table, const kf_result *row);
 char *kf_table_print(const kf_table *table); /* malloc'd; NULL = out of memory */
 void kf_table_close(kf_table *table);

@@ -102,6 +102,11 @@ kf_table *kf_table_open(void)
     return table;
 }
 
+int kf_table_rows(const kf_table *table)
+{
+    return table->count - 1;
+}
+
 bool kf_table_add(kf_table *table, const kf_result *row)
 {
     if (table->count == table->room) {

@@ -70,6 +70,66 @@ expect 2 '--set wants NAME=VALUE' explain softmax --set BLOCK
 expect 2 'unknown attribute' explain softmax --attr nothing=1
 expect 2 "unknown op 'nothing'" explain --case='nothing fused f32' softmax
 
+# refused before anything is opened or printed, an existing file left alone
+silent() { # CODE ARGUMENT...: nothing on standard output
+    local code=$1 text got
+    shift
+    text=$("$kfuse" "$@" 2> /dev/null < /dev/null)
+    got=$?
+    if [ "$got" -ne "$code" ] || [ -n "$text" ]; then
+        printf 'kfuse %s\n  exit %s, expected %s and no output:\n%s\n' "$*" "$got" "$code" "$text"
+        failed=1
+    fi
+}
+huge=4611686018427387904x4611686018427387904
+silent 2 explain softmax --shape=$huge
+silent 2 bench softmax --shape=$huge
+silent 2 explain softmax --shape=1073741824x1073741824
+silent 2 explain softmax --shape=8x8,4096
+silent 2 explain --case='softmax fused f32 rows=4611686018427387904 cols=4'
+silent 2 explain --case='softmax fused f32 rows=4 cols=4 BLOCK=7'
+silent 2 explain softmax elementwise --set BLOCK=1
+echo old > "$work/old"
+expect 2 "softmax 1073741824×1073741824 f32: tensor 'x' has too many" \
+    bench softmax --shape=1073741824x1073741824 -o "json:$work/old" -o "jsonl:$work/new"
+expect 2 'there is no output format' bench softmax -o jsno
+expect 2 "'-o json:$work/old' and '-o table:$work/none/../old' write to the same place" \
+    bench softmax -o "json:$work/old" -o "table:$work/none/../old"
+expect 2 'write to the same place' bench softmax -o "json:$work/new" -o "jsonl:$work/./new"
+ln -s old "$work/link"
+expect 2 'write to the same place' bench softmax -o "json:$work/old" -o "table:$work/link"
+expect 2 'only one -o may go to standard output' bench softmax -o json -o table
+expect 2 'write to the same place' bench softmax -o json -o table:/dev/stdout
+if [ "$(cat "$work/old")" != old ] || [ -e "$work/new" ]; then
+    echo 'a refused command wrote a file'
+    failed=1
+fi
+
+# knobs of some variants only
+expect 2 'changes nothing in fused_cpu: it is a knob of unfused, fused' \
+    explain softmax --variant=fused_cpu --set THREADS_PER_ROW=4
+expect 0 '--set CLUSTER is for fused_cluster; without it: unfused' explain softmax --set CLUSTER=4
+expect 0 'without it: softmax fused_cluster, softmax fused_cpu, elementwise' \
+    explain softmax elementwise --set THREADS_PER_ROW=4
+
+# lists, and words that are there twice
+expect 2 'has an empty place between its commas' explain softmax --dtype=f32,,f16
+expect 2 'has an empty place between its commas' explain softmax --dtype=f32,
+expect 2 'has an empty place between its commas' explain softmax --variant=,fused
+[ "$("$kfuse" explain softmax softmax --shape=8x8,8x8 --dtype=f32,f32 | grep -c 'planned for')" -eq 1 ] ||
+    { echo 'a case named twice is there twice'; failed=1; }
+
+# options that a command would not heed
+expect 2 'explain measures nothing' explain softmax -o json
+expect 2 "unknown option 'shape'" devices --shape=4x4
+expect 2 'invalid option' list -o json
+KFUSE_SHAPE=4x4 KFUSE_FORMAT=json expect 0 'softmax' list
+
+# devices: what no machine has is 2, what this one has not is 3
+expect 2 "'cuda:x' is no device" bench softmax --device=cuda:x
+expect 2 'is no device' bench softmax --device=opencl:
+expect 3 "did you mean 'null:0'? These are:" bench softmax --device=null:1
+
 # without a device
 expect 0 'Next:' doctor
 expect 0 'opencl' devices
@@ -91,6 +151,9 @@ expect 3 'seen through two backends' compare softmax
 expect 2 "needs its input 'x'" run softmax --output=y.npy
 expect 2 "needs its output 'y'" run softmax --input=x.npy
 expect 2 "unknown input 'xx'" run softmax --input=xx=x.npy --output=y.npy
+expect 2 "output 'y' names no file" run softmax --input=x.npy --output=
+expect 2 "input 'x' names no file" run softmax --input=x= --output=y.npy
+expect 5 'cannot write /nowhere/y.npy' run softmax --input=x.npy --output=/nowhere/y.npy
 expect 2 'is given twice' run softmax --input=x.npy --input=x=b.npy --output=y.npy
 expect 2 'has several inputs' run elementwise --input=a.npy --output=o.npy
 expect 2 'takes its shapes from the arrays' run softmax --input=x.npy --output=y.npy --shape=4x4

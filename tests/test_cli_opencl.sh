@@ -101,7 +101,36 @@ ok test "$(grep -c '"record":"result"' rows.jsonl)" -eq 6
 ok "${bench[@]}" --variant=unfused,fused_cpu --processes=2 -o jsonl:fresh.jsonl
 ok test "$(grep -c '"record":"result"' fresh.jsonl)" -eq 6
 expect 3 '' "${bench[@]}" --variant=fused_cluster
+# every plan with its steps under it: the variants in the order of the table, steps counted from 1
+"${bench[@]}" --steps > steps.txt
+order=$(awk '$4 ~ /^[0-9]+$/ { printf "%s", $4 } $4 ~ /^(un)?fused/ { printf " %s", $4 }' steps.txt)
+[ "$order" = ' unfused12345 fused1 fused_cluster fused_cpu1' ] || { echo "steps stand as$order"; failed=1; }
+# an existing file survives a command that fails when other outputs have been opened
+echo old > old.jsonl
+expect 5 '/nowhere/x' "${bench[@]}" -o jsonl:old.jsonl -o jsonl:new.jsonl -o json:/nowhere/x
+if [ "$(cat old.jsonl)" != old ] || [ -e new.jsonl ]; then
+    echo 'a failed command wrote a file'
+    failed=1
+fi
+expect 2 'write to the same place' sh -c "'$kfuse' bench softmax --shape=8x8 -o table -o json:same.txt > same.txt"
+# a sweep goes on behind what no grid can hold
+expect 0 'unsupported: step' "$kfuse" bench elementwise --backend=opencl --shape=64,4398046511104 -q --variant=fused_cpu
+
+# knobs that a variant has in its table and does not read on a CPU are left out, with a note
+if "$kfuse" devices | grep -q 'CPU'; then
+    knob=(--set THREADS_PER_ROW=1024)
+    told='knob THREADS_PER_ROW is left out'
+    expect 0 "$told: softmax unfused" "$kfuse" bench softmax --backend=opencl --shape=64x256 "${knob[@]}"
+    expect 0 "$told: softmax unfused" "$kfuse" bench softmax --backend=opencl --shape=16x4096 "${knob[@]}"
+    "${bench[@]}" --variant=unfused "${knob[@]}" | grep -q ' ok' || { echo 'unfused did not run'; failed=1; }
+    expect 0 "$told" "${run[@]}" --input=x.npy --output=k.npy --variant=unfused "${knob[@]}"
+    expect 0 "$told" "$kfuse" lesson simple_fusion --backend=opencl --shape=64x64 "${knob[@]}"
+    expect 0 'BLOCK=64' "$kfuse" explain softmax --backend=opencl --shape=64x64 --set BLOCK=64
+fi
 expect 0 'skipped' "${bench[@]}" --shape=0x256 --variant=fused
+expect 3 "did you mean 'opencl:0.0'" "${bench[@]}" --device=opencl:0.7
+name=$("$kfuse" devices | sed -n 's/.*opencl:0.0 \([A-Za-z]\{5,\}\).*/\1/p' | head -1)
+[ -z "$name" ] || expect 3 "did you mean '$name'" "${bench[@]}" --device="${name%??}x${name: -1}"
 expect 3 'there is no device' "${bench[@]}" --device='some card of another machine'
 
 # interrupted: 130, complete rows stay, everything else goes

@@ -175,6 +175,9 @@ static void broken_plans_are_refused(void **state)
     plan->step[0].grid.threads = plan->target.max_threads + 1;
     assert_int_equal(kf_plan_check(plan), KF_UNSUPPORTED);
     plan->step[0] = first;
+    plan->step[0].grid.groups = plan->target.max_groups + 1; /* another device may take them */
+    assert_int_equal(kf_plan_check(plan), KF_UNSUPPORTED);
+    plan->step[0] = first;
     plan->step[0].grid.groups = 0;
     assert_int_equal(kf_plan_check(plan), KF_INVALID);
     plan->step[0] = first;

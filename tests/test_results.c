@@ -225,6 +225,33 @@ static void interruption_keeps_complete_lines_only(void **state)
     free(text);
 }
 
+/* Catches a command that failed and took the results of the last one with it, or left a title
+ * without rows; jsonl is emptied by its first line only. */
+static void failure_leaves_files_as_they_were(void **state)
+{
+    static const char *const format[] = {"json", "table", "jsonl"};
+    const kf_result row = make_row();
+    kf_sink *sink;
+    (void)state;
+    for (int f = 0; f < 3; f++) {
+        write_rows(spec_of(format[f], "before"), &row, 1, 0);
+        char *before = text_of("before");
+        const int count = entries();
+        must(kf_sink_open(spec_of(format[f], "before"), 0, NULL, &sink));
+        if (f < 2)
+            must(kf_sink_row(sink, &row));
+        must(kf_sink_close(sink, 4));
+        char *after = text_of("before");
+        assert_string_equal(after, before);
+        must(kf_sink_open(spec_of(format[f], "new"), 0, NULL, &sink));
+        must(kf_sink_close(sink, 5));
+        assert_int_equal(entries(), count);
+        free(before);
+        free(after);
+        remove(path_of("before"));
+    }
+}
+
 static void append(const char *name, const char *text)
 {
     FILE *file = fopen(path_of(name), "ab");
@@ -281,6 +308,8 @@ static void bad_sinks_are_refused_when_opened(void **state)
         if (!strstr(kf_error(), bad[i].why))
             fail_msg("'%s' does not say '%s'", kf_error(), bad[i].why);
     }
+    assert_int_equal(kf_sink_check("jsno"), KF_INVALID); /* the same, with nothing opened */
+    assert_int_equal(kf_sink_check("json:/no/such/folder/x"), KF_OK);
     const kf_result row = make_row();
     must(kf_sink_open("jsonl:/dev/full", 0, NULL, &sink));
     assert_int_equal(kf_sink_row(sink, &row), KF_IO);
@@ -297,6 +326,7 @@ int main(void)
         cmocka_unit_test(json_holds_no_nan),
         cmocka_unit_test(table_is_aligned),
         cmocka_unit_test(interruption_keeps_complete_lines_only),
+        cmocka_unit_test(failure_leaves_files_as_they_were),
         cmocka_unit_test(reading_is_tolerant_where_it_must_be),
         cmocka_unit_test(bad_sinks_are_refused_when_opened),
     };
