@@ -41,11 +41,44 @@ void kf_store_many(void *data, kf_dtype dtype, int64_t first, int64_t stride, co
             kf_store(data, dtype, first + i * stride, value[i]);
 }
 
+/* A half with its exponent moved up by 112 is a float, but for the two ends of the range. */
+static double half_value(const uint16_t *bits)
+{
+    const uint32_t exponent = *bits >> 10 & 31;
+    const uint32_t wide =
+        (uint32_t)(*bits & 0x8000) << 16 | (exponent + 112) << 23 | (uint32_t)(*bits & 1023) << 13;
+    float value;
+    if (exponent == 0 || exponent == 31)
+        return kf_load(bits, KF_F16, 0);
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+static double bfloat_value(uint16_t bits)
+{
+    const uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
 void kf_load_many(const void *data, kf_dtype dtype, int64_t first, int64_t stride, double *value,
                   int64_t count)
 {
-    for (int64_t i = 0; i < count; i++)
-        value[i] = kf_load(data, dtype, first + i * stride);
+    const uint16_t *half = data;
+    const float *single = data;
+    if (dtype == KF_F32)
+        for (int64_t i = 0; i < count; i++)
+            value[i] = single[first + i * stride];
+    else if (dtype == KF_BF16)
+        for (int64_t i = 0; i < count; i++)
+            value[i] = bfloat_value(half[first + i * stride]);
+    else if (dtype == KF_F16)
+        for (int64_t i = 0; i < count; i++)
+            value[i] = half_value(&half[first + i * stride]);
+    else
+        for (int64_t i = 0; i < count; i++)
+            value[i] = kf_load(data, dtype, first + i * stride);
 }
 
 int64_t kf_tensor_width(const kf_tensor *tensor)

@@ -4,13 +4,12 @@
  * machine to machine. SPDX-License-Identifier: Apache-2.0 */
 #include "inputs.h"
 #include "convert.h"
+#include "parallel.h"
 #include <Random123/philox.h>
 #include <math.h>
-#include <pthread.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { BLOCK = 4096, MAX_THREADS = 16, BLOCKS_PER_THREAD = 64 };
+enum { BLOCK = 4096, BLOCKS_PER_THREAD = 64 };
 enum { PURPOSE_VALUES, PURPOSE_BITS };
 
 typedef struct fill {
@@ -239,39 +238,10 @@ static void fill_block(const fill *f, int64_t block)
     }
 }
 
-typedef struct share {
-    const fill *f;
-    int64_t first, end; /* blocks */
-    pthread_t thread;
-    bool started;
-} share;
-
-static void *fill_share(void *data)
+static void fill_blocks(void *context, int64_t first, int64_t end)
 {
-    const share *s = data;
-    for (int64_t block = s->first; block < s->end; block++)
-        fill_block(s->f, block);
-    return NULL;
-}
-
-static void fill_all(const fill *f)
-{
-    const int64_t blocks = (f->count + BLOCK - 1) / BLOCK;
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t threads = processors < MAX_THREADS ? processors : MAX_THREADS;
-    threads = threads < blocks / BLOCKS_PER_THREAD ? threads : blocks / BLOCKS_PER_THREAD;
-    threads = threads < 1 ? 1 : threads;
-    share part[MAX_THREADS];
-    for (int64_t i = 0; i < threads; i++) {
-        part[i] = (share){.f = f, .first = blocks * i / threads, .end = blocks * (i + 1) / threads};
-        part[i].started = i > 0 && !pthread_create(&part[i].thread, NULL, fill_share, &part[i]);
-    }
-    for (int64_t i = 0; i < threads; i++)
-        if (!part[i].started) /* the first, and any that could not be started */
-            fill_share(&part[i]);
-    for (int64_t i = 0; i < threads; i++)
-        if (part[i].started)
-            pthread_join(part[i].thread, NULL);
+    for (int64_t block = first; block < end; block++)
+        fill_block(context, block);
 }
 
 void kf_inputs_fill(const kf_tensor *tensor, void *data, kf_distribution distribution,
@@ -291,8 +261,7 @@ void kf_inputs_fill(const kf_tensor *tensor, void *data, kf_distribution distrib
     f.width = kf_tensor_width(&distinct);
     if (distribution == KF_DIST_SPECIAL && distinct.rank == 1)
         f.width = VIRTUAL_ROW;
-    if (f.count > 0)
-        fill_all(&f);
+    kf_parallel((f.count + BLOCK - 1) / BLOCK, BLOCKS_PER_THREAD, fill_blocks, &f);
 }
 
 const char *kf_distribution_name(kf_distribution distribution)

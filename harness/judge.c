@@ -13,6 +13,7 @@
  * op's table that none has yet. SPDX-License-Identifier: Apache-2.0 */
 #include "verify_parts.h"
 #include "convert.h"
+#include "parallel.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,9 @@ enum {
     SAMPLES = 1 << 16, /* bounds kept for the medians */
     SAMPLES_PER_ROW = 512,
     ENOUGH_BAD_ROWS = 64,
-    LEAST_FOR_NORM = 32, /* fewer elements may be zero by chance */
+    STRETCH = 256,          /* elements compared at a time with the unfused variant */
+    SCREEN_GRAIN = 1 << 20, /* elements worth a thread */
+    LEAST_FOR_NORM = 32,    /* fewer elements may be zero by chance */
     DEFAULT_ROWS = 64
 };
 
@@ -189,40 +192,85 @@ static kf_status judge_drawn(judge *j)
 /* ---- every other row against the unfused variant ----------------------------------------------
  */
 
-static bool row_agrees(const judge *j, int64_t first, int64_t count)
+/* Elements at a time, so that the comparison is a loop over doubles. */
+static bool stretch_agrees(const judge *j, const char *a, const char *b, int64_t count)
+{
+    double x[STRETCH], y[STRETCH];
+    bool close = true;
+    kf_load_many(a, j->tensor->dtype, 0, 1, x, count);
+    kf_load_many(b, j->tensor->dtype, 0, 1, y, count);
+    for (int64_t i = 0; i < count; i++) {
+        const double scale = fmax(fabs(x[i]), fabs(y[i])) * j->screen_relative;
+        close &= fabs(x[i] - y[i]) <= fmax(scale, j->screen_absolute) && isfinite(scale);
+    }
+    return close;
+}
+
+/* Where the quick comparison says no: bits that are the same, and NaN beside NaN, agree too. */
+static bool elements_agree(const judge *j, const char *a, const char *b, int64_t count)
 {
     const int size = kf_dtype_bytes(j->tensor->dtype);
-    const char *a = j->trial->got[j->output] + first * size,
-               *b = j->trial->unfused[j->output] + first * size;
-    if (!memcmp(a, b, (size_t)(count * size)))
-        return true;
     for (int64_t i = 0; i < count; i++) {
-        if (!memcmp(a + i * size, b + i * size, (size_t)size))
-            continue;
-        const double x = kf_load(a, j->tensor->dtype, i), y = kf_load(b, j->tensor->dtype, i);
-        const double scale = fmax(fabs(x), fabs(y)) * j->screen_relative;
-        const bool close = fabs(x - y) <= fmax(scale, j->screen_absolute) && isfinite(scale);
-        if (!close && !(isnan(x) && isnan(y)))
+        const char *p = a + i * size, *q = b + i * size;
+        const bool nans =
+            isnan(kf_load(p, j->tensor->dtype, 0)) && isnan(kf_load(q, j->tensor->dtype, 0));
+        if (memcmp(p, q, (size_t)size) && !nans && !stretch_agrees(j, p, q, 1))
             return false;
     }
     return true;
 }
 
+static bool row_agrees(const judge *j, int64_t first, int64_t count)
+{
+    const int size = kf_dtype_bytes(j->tensor->dtype);
+    const char *a = j->trial->got[j->output] + first * size,
+               *b = j->trial->unfused[j->output] + first * size;
+    for (int64_t i = 0; i < count; i += STRETCH) {
+        const int64_t n = count - i < STRETCH ? count - i : STRETCH;
+        if (!stretch_agrees(j, a + i * size, b + i * size, n) &&
+            !elements_agree(j, a + i * size, b + i * size, n))
+            return false;
+    }
+    return true;
+}
+
+typedef struct screen {
+    const judge *j;
+    bool *differs; /* [rows] */
+} screen;
+
+static void screen_rows(void *context, int64_t first, int64_t end)
+{
+    const screen *s = context;
+    const int64_t width = s->j->width, count = s->j->count;
+    for (int64_t row = first; row < end; row++) {
+        const int64_t left = count - row * width;
+        s->differs[row] = !row_agrees(s->j, row * width, width < left ? width : left);
+    }
+}
+
+/* Every row without a screen; else those that differ. */
 static kf_status judge_rest(judge *j)
 {
-    const bool all = !j->trial->unfused[j->output]; /* no screen: the reference for every row */
+    screen s = {.j = j, .differs = malloc((size_t)j->rows)};
+    kf_status status = KF_OK;
     int bad_rows = 0;
-    for (int64_t row = 0; row < j->rows && bad_rows < ENOUGH_BAD_ROWS; row++) {
-        const int64_t first = row * j->width, left = j->count - first, bad = j->trial->report->bad;
-        if (bsearch(&row, j->drawn, (size_t)j->drawn_count, sizeof row, compare_rows) ||
-            (!all && row_agrees(j, first, j->width < left ? j->width : left)))
+    if (!s.differs)
+        return kf_fail(KF_OUT_OF_MEMORY, "no host memory for %lld flags", (long long)j->rows);
+    if (j->trial->unfused[j->output])
+        kf_parallel(j->rows, SCREEN_GRAIN / j->width + 1, screen_rows, &s);
+    else
+        memset(s.differs, 1, (size_t)j->rows);
+    for (int64_t row = 0; status == KF_OK && row < j->rows && bad_rows < ENOUGH_BAD_ROWS; row++) {
+        const int64_t bad = j->trial->report->bad;
+        if (!s.differs[row] ||
+            bsearch(&row, j->drawn, (size_t)j->drawn_count, sizeof row, compare_rows))
             continue;
-        const kf_status status = judge_row(j, row);
-        if (status != KF_OK)
-            return status;
+        status = judge_row(j, row);
         bad_rows += j->trial->report->bad > bad;
     }
-    return KF_OK;
+    free(s.differs);
+    return status;
 }
 
 /* ---- verdicts over the whole output -----------------------------------------------------------

@@ -46,8 +46,8 @@ static const kf_knob_decl knobs[] = {
      .help = "16-byte vectors per thread kept in local memory instead of registers"},
     {.name = "LEAST_GROUPS",
      .variants = "fused fused_cluster",
-     .value_count = 4,
-     .values = {1, 2, 3, 4},
+     .value_count = 7,
+     .values = {1, 2, 3, 4, 5, 6, 8},
      .help = "groups that must fit on a unit: caps the registers"},
     {.name = "ONLINE",
      .variants = "fused",
@@ -97,7 +97,8 @@ static kf_step *add_fused(kf_plan *p, const char *entry, const softmax_shape *s,
                                       INT(problem->row_stride[Y])));
     kf_define_row(step, &p->target, s->block, s->threads, s->aligned);
     kf_step_define(step, "VECS", s->vecs);
-    kf_step_knob(step, p, LOCAL_VECS);
+    kf_step_define(step, "LOCAL_VECS", s->local_vecs);
+    kf_step_define(step, "WHOLE", s->whole);
     kf_step_knob(step, p, LEAST_GROUPS);
     /* evict-first where it pays: common/rows.cu */
     kf_step_define(step, "STREAMED", s->aligned && s->cluster == 1 && s->threads <= 32);
@@ -137,7 +138,7 @@ static void plan_online(kf_plan *p, const kf_problem *problem, const kf_config *
                              .cluster = 1,
                              .vecs = 1,
                              .edges = kf_row_edges(problem, block, aligned),
-                             .local_bytes = kf_local_vectors(softmax_slot_bytes(target, block, 1)),
+                             .local_bytes = kf_local_vectors(kf_row_slot_bytes(target, block, 1)),
                              .aligned = aligned};
     const int64_t trips = kf_ceil_div(N / vec, block * ONLINE_VECS);
     const int64_t per_thread = trips * (ONLINE_VECS * vec + 1) + s.edges + 1 +

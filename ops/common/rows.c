@@ -57,6 +57,12 @@ int64_t kf_warp_lanes(const kf_target *target)
     return target->capabilities & KF_CAP_SHUFFLE ? kf_at_least(target->warp, 1) : 1;
 }
 
+int64_t kf_row_slot_bytes(const kf_target *target, int64_t threads, int64_t groups)
+{
+    const int64_t lanes = kf_warp_lanes(target);
+    return lanes > 1 ? threads / lanes * groups * 16 : kf_ceil_div(threads, 4) * 16;
+}
+
 int64_t kf_local_vectors(int64_t bytes)
 {
     return kf_at_least(kf_ceil_div(bytes, 16) * 16, 16);

@@ -20,6 +20,9 @@ int64_t kf_row_edges(const kf_problem *problem, int64_t threads, bool aligned);
 
 /* Lanes that exchange registers (KF_WARP of the texts); 1 where reductions are trees. */
 int64_t kf_warp_lanes(const kf_target *target);
+/* Local memory of one row's slots in one group, when `groups` share the row: a float4 per warp, or
+ * a float per thread for trees. */
+int64_t kf_row_slot_bytes(const kf_target *target, int64_t threads, int64_t groups);
 /* Local memory is asked for in whole vectors, at least one: the texts declare an array of it. */
 int64_t kf_local_vectors(int64_t bytes);
 /* BLOCK, THREADS_PER_ROW, ROWS_PER_GROUP, ALIGNED and KF_ARCH. */

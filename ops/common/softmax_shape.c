@@ -18,13 +18,6 @@ int64_t softmax_gather_specials(const kf_target *target, int64_t parts)
     return parts <= 1 ? 1 : lanes > 1 ? 2 + kf_ceil_div(parts, lanes) : 2;
 }
 
-/* Slots of one row: (maximum, sum) per warp, or a float per thread for the tree. */
-int64_t softmax_slot_bytes(const kf_target *target, int64_t threads, int64_t groups)
-{
-    const int64_t lanes = kf_warp_lanes(target);
-    return lanes > 1 ? threads / lanes * groups * 8 : threads * 4;
-}
-
 softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *config,
                                const kf_target *target, bool cluster)
 {
@@ -36,8 +29,10 @@ softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *confi
     s.rows = kf_at_least(s.block / s.threads, 1);
     s.vecs = kf_ceil_div(kf_row_vectors(problem), s.threads * s.cluster);
     s.edges = kf_row_edges(problem, s.threads, s.aligned);
+    s.whole = s.aligned && problem->dim[ROWS] % s.rows == 0 &&
+              kf_row_vectors(problem) == s.threads * s.cluster * s.vecs;
     s.local_bytes = kf_local_vectors(s.local_vecs * s.block * 16 +
-                                     s.rows * softmax_slot_bytes(target, s.threads, s.cluster));
+                                     s.rows * kf_row_slot_bytes(target, s.threads, s.cluster));
     return s;
 }
 
@@ -89,7 +84,7 @@ void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, 
     const int64_t room = kf_at_most(register_vecs(target, block, config->knob[LEAST_GROUPS]),
                                     block >= 1024 || config->knob[LEAST_GROUPS] > 1 ? 8 : 16);
     int64_t parked = vecs > room ? vecs - room : 0;
-    if (block * 16 * parked + softmax_slot_bytes(target, block, 1) > target->local_bytes ||
+    if (block * 16 * parked + kf_row_slot_bytes(target, block, 1) > target->local_bytes ||
         parked > 13)
         parked = 0;
     kf_config_default(config, LOCAL_VECS, parked);

@@ -15,14 +15,13 @@ typedef struct softmax_shape {
     int64_t vecs, local_vecs, edges;
     int64_t local_bytes;
     bool aligned;
+    bool whole; /* the vectors fill every thread's share: WHOLE of the texts */
 } softmax_shape;
 
 /* Every row of both tensors is whole aligned vectors: the texts leave the edges out. */
 bool softmax_aligned(const kf_problem *problem);
 /* exp2 and divisions per thread of what joins the parts of a row (softmax_scale in the texts). */
 int64_t softmax_gather_specials(const kf_target *target, int64_t parts);
-/* Local memory of one row's slots in one group; `groups` share the row. */
-int64_t softmax_slot_bytes(const kf_target *target, int64_t threads, int64_t groups);
 /* The launch that the knobs describe; `cluster` for fused_cluster. */
 softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *config,
                                const kf_target *target, bool cluster);

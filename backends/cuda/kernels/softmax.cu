@@ -30,13 +30,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 
 #ifdef KF_EDITOR
-#define BLOCK 128
 #define LEAST_GROUPS 1
-#define ROWS_PER_GROUP 1
-#define VECS 8
-#define LOCAL_VECS 0
-#define CLUSTER 4
-#define LOCAL_BYTES 65536
 #define KEPT 0
 #endif
 
@@ -96,141 +90,125 @@ __device__ inline kf_pack softmax_scaled(kf_pack pack, float base, float scale, 
 #endif
 }
 
-/* The warps of a row exchange (maximum, sum of exponentials below it) through one slot each; each
- * warp reduces all slots itself. Returns what the exponentials of this warp are multiplied by. The
- * row's warps may be in one group or, through the cluster's slots, in several. Per thread: 1
- * division, and 1 + ceil(warps / KF_WARP) exp2 where a row has several warps. */
-__device__ inline float softmax_gather(float max, const float2 *slot, int warps)
+/* Of all parts of a row, from one slot each: (maximum, sum of the exponentials below it). Each warp
+ * reduces all slots itself. Returns what exponentials below `max` are multiplied by. Per thread: 1
+ * division, and 1 + ceil(slots / KF_WARP) exp2. */
+__device__ inline float softmax_gather(float max, const float4 *slot, int slots)
 {
-    const int width = warps < KF_WARP ? warps : KF_WARP;
+    const int width = slots < KF_WARP ? slots : KF_WARP;
     const int first = threadIdx.x % width;
     float row_max = -KF_INFINITY, row_sum = 0.0f;
-    for (int w = first; w < warps; w += KF_WARP)
+    for (int w = first; w < slots; w += KF_WARP)
         row_max = kf_max(row_max, slot[w].x);
     row_max = kf_warp_max(row_max, width);
     const float base = softmax_base(row_max);
-    for (int w = first; w < warps; w += KF_WARP)
+    for (int w = first; w < slots; w += KF_WARP)
         row_sum += slot[w].y * softmax_exponential(slot[w].x, base);
     row_sum = kf_warp_sum(row_sum, width);
     return softmax_exponential(max, base) / row_sum;
 }
 
-__device__ inline float softmax_scale(float max, float sum, int lane, float2 *slot)
+#ifdef VECS
+/* The factor of this warp's exponentials, which lie below `max` and sum up to `sum`. */
+__device__ inline float softmax_scale(const kf_place *p, float max, float sum, float4 *slot)
 {
-    const int warps = THREADS_PER_ROW / KF_WARP;
-    if (warps <= 1)
+    if (ROW_SLOTS <= 1)
         return 1.0f / sum;
-    if (lane % KF_WARP == 0)
-        slot[lane / KF_WARP] = make_float2(max, sum);
-    __syncthreads();
-    return softmax_gather(max, slot, warps);
+    kf_row_share(p, make_float4(max, sum, 0.0f, 0.0f), slot);
+    return softmax_gather(max, slot, ROW_SLOTS);
 }
 
-/* Local memory of a group: parked vectors, then the slots of each row. */
-#define PARKED (LOCAL_VECS * BLOCK)
-#define PARK_BATCH 8
-#define SOFTMAX_SLOTS (THREADS_PER_ROW / KF_WARP)
+/* A row, or a part of one, from its load to its store. exp2 per group, padding included: BLOCK
+ * (VECS KF_VEC + EDGES), with 16-bit storage once more per element stored in a vector, and what
+ * softmax_gather needs; BLOCK divisions. */
+__device__ inline void softmax_row(const kf_place *p, const kf_storage *x_row, kf_storage *y_row,
+                                   kf_pack *local, unsigned zero, unsigned zero_again)
+{
+    kf_held held;
+    held.parked = local;
+    kf_hold(&held, p, x_row, -KF_INFINITY);
+
+    float max = -KF_INFINITY, sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < EDGES; i++)
+        max = fmaxf(max, held.edge[i]);
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        max = fmaxf(max, kf_pack_max(held.data[i]));
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++)
+        max = fmaxf(max, kf_pack_max(*kf_parked(&held, i)));
+    max = kf_warp_max(max, ROW_LANES);
+
+    const float base = softmax_base(max);
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        sum += softmax_exponentials(&held.data[i], base, zero);
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++) {
+        kf_pack pack = *kf_parked(&held, i);
+        sum += softmax_exponentials(&pack, base, zero);
+        if (KF_DTYPE == KF_F32)
+            *kf_parked(&held, i) = pack;
+    }
+#pragma unroll
+    for (int i = 0; i < EDGES; i++) {
+        held.edge[i] = softmax_exponential(held.edge[i], base);
+        sum += held.edge[i];
+    }
+    sum = kf_warp_sum(sum, ROW_LANES);
+    const float scale = softmax_scale(p, max, sum, kf_row_slots(p, local, 1));
+
+    const bool together = kf_together(x_row, y_row);
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        if (kf_has(p, i))
+            kf_row_put(p, y_row, i, softmax_scaled(held.data[i], base, scale, zero_again),
+                       together);
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++)
+        if (kf_has(p, REGISTER_VECS + i))
+            kf_row_put(p, y_row, REGISTER_VECS + i,
+                       softmax_scaled(*kf_parked(&held, i), base, scale, zero_again), together);
+#pragma unroll
+    for (int i = 0; i < EDGES; i++)
+        kf_row_put_edge(p, y_row, i, held.edge[i] * scale);
+}
+#endif
 
 #if KF_ENTRY(softmax_fused)
-#if BLOCK != THREADS_PER_ROW * ROWS_PER_GROUP || LOCAL_VECS >= VECS
-#error "softmax_fused: BLOCK = THREADS_PER_ROW * ROWS_PER_GROUP, LOCAL_VECS < VECS"
-#endif
-/* M x N -> M x N. Reads M N, writes M N elements. Per group, padding included, exp2:
- * BLOCK (VECS KF_VEC + EDGES), with 16-bit storage once more per element stored in a vector, and
- * what softmax_gather needs; BLOCK divisions. */
+/* M x N -> M x N. Reads M N, writes M N elements. */
 extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     softmax_fused(const kf_storage *__restrict__ x, long long x_offset, kf_storage *__restrict__ y,
                   long long y_offset, long long rows, long long cols, long long x_stride,
                   long long y_stride)
 {
-    extern __shared__ kf_pack parked[];
-    float2 *const slot =
-        (float2 *)(parked + PARKED) + threadIdx.x / THREADS_PER_ROW * SOFTMAX_SLOTS;
-    const int lane = threadIdx.x % THREADS_PER_ROW;
-    const long long row = (long long)blockIdx.x * ROWS_PER_GROUP + threadIdx.x / THREADS_PER_ROW;
-    const bool present = ROWS_PER_GROUP == 1 || row < rows;
-    const kf_storage *const x_row = x + x_offset + (present ? row : 0) * x_stride;
-    kf_storage *const y_row = y + y_offset + (present ? row : 0) * y_stride;
-    kf_span span;
-    kf_split(&span, x_row, present ? (int)cols : 0);
-    const kf_storage *const x_vectors = x_row + span.head;
-    kf_pack data[VECS - LOCAL_VECS];
-    float edge[EDGE_SLOTS];
-    float max = -KF_INFINITY, sum = 0.0f;
+    extern __shared__ kf_pack local[];
+    kf_place place;
+    kf_place_row(&place, rows);
+    const kf_storage *const x_row = x + x_offset + place.row * x_stride;
+    kf_storage *const y_row = y + y_offset + place.row * y_stride;
+    kf_place_columns(&place, x_row, cols);
+    softmax_row(&place, x_row, y_row, local, (unsigned)(rows >> 62), (unsigned)(cols >> 62));
+}
+#endif
 
-    /* parked part: PARK_BATCH loads in flight, then to local memory */
-#pragma unroll
-    for (int first = 0; first < LOCAL_VECS; first += PARK_BATCH) {
-        kf_pack batch[PARK_BATCH];
-#pragma unroll
-        for (int i = 0; i < PARK_BATCH; i++)
-            if (first + i < LOCAL_VECS)
-                batch[i] =
-                    kf_fetch(x_vectors, lane + (VECS - LOCAL_VECS + first + i) * THREADS_PER_ROW,
-                             span.vectors, -KF_INFINITY);
-#pragma unroll
-        for (int i = 0; i < PARK_BATCH; i++)
-            if (first + i < LOCAL_VECS) {
-                max = fmaxf(max, kf_pack_max(batch[i]));
-                parked[(first + i) * BLOCK + threadIdx.x] = batch[i];
-            }
-    }
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++)
-        data[i] = kf_fetch(x_vectors, lane + i * THREADS_PER_ROW, span.vectors, -KF_INFINITY);
-#pragma unroll
-    for (int i = 0; i < EDGES; i++) {
-        const int column = kf_edge(span, lane + i * THREADS_PER_ROW);
-        edge[i] = column < 0 ? -KF_INFINITY : kf_load(x_row, column);
-        max = fmaxf(max, edge[i]);
-    }
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++)
-        max = fmaxf(max, kf_pack_max(data[i]));
-    max = kf_warp_max(max, THREADS_PER_ROW < KF_WARP ? THREADS_PER_ROW : KF_WARP);
-
-    const float base = softmax_base(max);
-    const unsigned zero = (unsigned)(rows >> 62), zero_again = (unsigned)(cols >> 62);
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++)
-        sum += softmax_exponentials(&data[i], base, zero);
-#pragma unroll 2
-    for (int i = 0; i < LOCAL_VECS; i++) {
-        kf_pack pack = parked[i * BLOCK + threadIdx.x];
-        sum += softmax_exponentials(&pack, base, zero);
-        if (KF_DTYPE == KF_F32)
-            parked[i * BLOCK + threadIdx.x] = pack;
-    }
-#pragma unroll
-    for (int i = 0; i < EDGES; i++) {
-        edge[i] = softmax_exponential(edge[i], base);
-        sum += edge[i];
-    }
-    sum = kf_warp_sum(sum, THREADS_PER_ROW < KF_WARP ? THREADS_PER_ROW : KF_WARP);
-    const float scale = softmax_scale(max, sum, lane, slot);
-
-    const bool together = kf_together(x_row, y_row);
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++) {
-        const int v = lane + i * THREADS_PER_ROW;
-        if (v < span.vectors)
-            kf_put(y_row + span.head, v, softmax_scaled(data[i], base, scale, zero_again),
-                   together);
-    }
-#pragma unroll 2
-    for (int i = 0; i < LOCAL_VECS; i++) {
-        const int v = lane + (VECS - LOCAL_VECS + i) * THREADS_PER_ROW;
-        if (v < span.vectors)
-            kf_put(y_row + span.head, v,
-                   softmax_scaled(parked[i * BLOCK + threadIdx.x], base, scale, zero_again),
-                   together);
-    }
-#pragma unroll
-    for (int i = 0; i < EDGES; i++) {
-        const int column = kf_edge(span, lane + i * THREADS_PER_ROW);
-        if (column >= 0)
-            kf_store(y_row, column, edge[i] * scale);
-    }
+#if KF_ENTRY(softmax_cluster)
+//: only cuda: clusters
+/* M x N -> M x N, a row over CLUSTER groups. Reads M N, writes M N elements. */
+extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
+    softmax_cluster(const kf_storage *__restrict__ x, long long x_offset,
+                    kf_storage *__restrict__ y, long long y_offset, long long rows, long long cols,
+                    long long x_stride, long long y_stride)
+{
+    extern __shared__ kf_pack local[];
+    kf_cluster_arrive();
+    kf_place place;
+    kf_place_row(&place, rows);
+    const kf_storage *const x_row = x + x_offset + place.row * x_stride;
+    kf_storage *const y_row = y + y_offset + place.row * y_stride;
+    kf_place_columns(&place, x_row, cols);
+    softmax_row(&place, x_row, y_row, local, (unsigned)(rows >> 62), (unsigned)(cols >> 62));
 }
 #endif
 
@@ -249,7 +227,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
                    long long y_offset, long long rows, long long cols, long long x_stride,
                    long long y_stride)
 {
-    extern __shared__ float2 slot[];
+    extern __shared__ float4 slot[];
     const int lane = threadIdx.x;
     const kf_storage *const x_row = x + x_offset + (long long)blockIdx.x * x_stride;
     kf_storage *const y_row = y + y_offset + (long long)blockIdx.x * y_stride;
@@ -287,7 +265,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     const float warp_max = kf_warp_max(max, KF_WARP);
     const float base = softmax_base(warp_max);
     sum = kf_warp_sum(sum * softmax_exponential(max, base), KF_WARP);
-    const float scale = softmax_scale(warp_max, sum, lane, slot);
+    if (lane % KF_WARP == 0)
+        slot[lane / KF_WARP] = make_float4(warp_max, sum, 0.0f, 0.0f);
+    __syncthreads();
+    const float scale = softmax_gather(warp_max, slot, BLOCK / KF_WARP);
 
     const bool together = kf_together(x_row, y_row);
     for (int v = lane; v < span.vectors; v += BLOCK) {
@@ -299,124 +280,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
         const int column = kf_edge(span, lane + i * BLOCK);
         if (column >= 0)
             kf_store(y_row, column, softmax_exponential(edge[i], base) * scale);
-    }
-}
-#endif
-
-#if KF_ENTRY(softmax_cluster)
-//: only cuda: clusters
-#if BLOCK != THREADS_PER_ROW || LOCAL_VECS >= VECS
-#error "softmax_cluster: BLOCK = THREADS_PER_ROW (per group of the cluster), LOCAL_VECS < VECS"
-#endif
-/* softmax_fused with a row over CLUSTER groups: group r of a cluster holds vectors r BLOCK VECS and
- * on. Every warp writes its (maximum, sum) into the local memory of all groups of its cluster; one
- * cluster barrier later each warp reduces CLUSTER BLOCK / 32 slots. The first barrier only says
- * that the others have started: a store into local memory of a group that has not is lost. Counts
- * per group as softmax_fused. */
-__device__ inline void softmax_publish(float2 *slot, int peer, float max, float sum)
-{
-    const unsigned here = (unsigned)__cvta_generic_to_shared(slot);
-    unsigned there;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(peer));
-    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(there), "f"(max), "f"(sum)
-                 : "memory");
-}
-
-extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
-    softmax_cluster(const kf_storage *__restrict__ x, long long x_offset,
-                    kf_storage *__restrict__ y, long long y_offset, long long rows, long long cols,
-                    long long x_stride, long long y_stride)
-{
-    extern __shared__ kf_pack parked[];
-    float2 *const slot = (float2 *)(parked + PARKED);
-    const int warps = BLOCK / KF_WARP;
-    const int lane = threadIdx.x, rank = blockIdx.x % CLUSTER;
-    const long long row = blockIdx.x / CLUSTER;
-    const kf_storage *const x_row = x + x_offset + row * x_stride;
-    kf_storage *const y_row = y + y_offset + row * y_stride;
-    kf_span span;
-    kf_split(&span, x_row, (int)cols);
-    const int part = span.head + rank * (BLOCK * VECS * KF_VEC);
-    const int vectors = span.vectors - rank * (BLOCK * VECS);
-    kf_pack data[VECS - LOCAL_VECS];
-    float edge[EDGE_SLOTS];
-    float max = -KF_INFINITY, sum = 0.0f;
-
-    asm volatile("barrier.cluster.arrive.relaxed.aligned;");
-#pragma unroll
-    for (int first = 0; first < LOCAL_VECS; first += PARK_BATCH) {
-        kf_pack batch[PARK_BATCH];
-#pragma unroll
-        for (int i = 0; i < PARK_BATCH; i++)
-            if (first + i < LOCAL_VECS)
-                batch[i] = kf_fetch(x_row + part, lane + (VECS - LOCAL_VECS + first + i) * BLOCK,
-                                    vectors, -KF_INFINITY);
-#pragma unroll
-        for (int i = 0; i < PARK_BATCH; i++)
-            if (first + i < LOCAL_VECS) {
-                max = fmaxf(max, kf_pack_max(batch[i]));
-                parked[(first + i) * BLOCK + lane] = batch[i];
-            }
-    }
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++)
-        data[i] = kf_fetch(x_row + part, lane + i * BLOCK, vectors, -KF_INFINITY);
-#pragma unroll
-    for (int i = 0; i < EDGES; i++) {
-        const int column = rank == 0 ? kf_edge(span, lane + i * BLOCK) : -1;
-        edge[i] = column < 0 ? -KF_INFINITY : kf_load(x_row, column);
-        max = fmaxf(max, edge[i]);
-    }
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++)
-        max = fmaxf(max, kf_pack_max(data[i]));
-    max = kf_warp_max(max, KF_WARP);
-
-    const float base = softmax_base(max);
-    const unsigned zero = (unsigned)(rows >> 62), zero_again = (unsigned)(cols >> 62);
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++)
-        sum += softmax_exponentials(&data[i], base, zero);
-#pragma unroll 2
-    for (int i = 0; i < LOCAL_VECS; i++) {
-        kf_pack pack = parked[i * BLOCK + lane];
-        sum += softmax_exponentials(&pack, base, zero);
-        if (KF_DTYPE == KF_F32)
-            parked[i * BLOCK + lane] = pack;
-    }
-#pragma unroll
-    for (int i = 0; i < EDGES; i++) {
-        edge[i] = softmax_exponential(edge[i], base);
-        sum += edge[i];
-    }
-    sum = kf_warp_sum(sum, KF_WARP);
-
-    asm volatile("barrier.cluster.wait.aligned;");
-    if (lane % KF_WARP < CLUSTER)
-        softmax_publish(&slot[rank * warps + lane / KF_WARP], lane % KF_WARP, max, sum);
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-    const float scale = softmax_gather(max, slot, CLUSTER * warps);
-
-    const bool together = kf_together(x_row, y_row);
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++) {
-        const int v = lane + i * BLOCK;
-        if (v < vectors)
-            kf_put(y_row + part, v, softmax_scaled(data[i], base, scale, zero_again), together);
-    }
-#pragma unroll 2
-    for (int i = 0; i < LOCAL_VECS; i++) {
-        const int v = lane + (VECS - LOCAL_VECS + i) * BLOCK;
-        if (v < vectors)
-            kf_put(y_row + part, v,
-                   softmax_scaled(parked[i * BLOCK + lane], base, scale, zero_again), together);
-    }
-#pragma unroll
-    for (int i = 0; i < EDGES; i++) {
-        const int column = rank == 0 ? kf_edge(span, lane + i * BLOCK) : -1;
-        if (column >= 0)
-            kf_store(y_row, column, edge[i] * scale);
     }
 }
 #endif

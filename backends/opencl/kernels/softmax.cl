@@ -14,14 +14,9 @@
  * SPDX-License-Identifier: Apache-2.0 */
 
 #ifdef KF_EDITOR
-#define BLOCK 128
 #define LEAST_GROUPS 1
-#define ROWS_PER_GROUP 1
-#define VECS 8
-#define LOCAL_VECS 0
-#define CLUSTER 4
-#define LOCAL_BYTES 65536
 #define KEPT 0
+#define LOCAL_BYTES 1024
 #endif
 
 /* ---- exponentials -------------------------------------------------------------------------- */
@@ -80,151 +75,123 @@ static inline kf_pack softmax_scaled(kf_pack pack, float base, float scale, uint
 #endif
 }
 
-/* The warps of a row exchange (maximum, sum of exponentials below it) through one slot each; each
- * warp reduces all slots itself. Returns what the exponentials of this warp are multiplied by. Per
- * thread: 1 division, and 1 + ceil(warps / KF_WARP) exp2 where a row has several warps. Without
- * shuffles a warp is one work-item and two trees over the row take the place of the slots: 1
- * division and 1 exp2 per work-item (1 division alone for a row of one work-item). */
-static inline float softmax_gather(float max, __local const float2 *slot, int warps)
+/* Of all parts of a row, from one slot each: (maximum, sum of the exponentials below it). Each warp
+ * reduces all slots itself. Returns what exponentials below `max` are multiplied by. Per thread: 1
+ * division, and 1 + ceil(slots / KF_WARP) exp2. Without shuffles two trees over the row take the
+ * place of the slots: 1 division and 1 exp2 per work-item. */
+static inline float softmax_gather(float max, __local const float4 *slot, int slots)
 {
-    const int width = warps < KF_WARP ? warps : KF_WARP;
+    const int width = slots < KF_WARP ? slots : KF_WARP;
     const int first = (int)get_local_id(0) % width;
     float row_max = -KF_INFINITY, row_sum = 0.0f;
-    for (int w = first; w < warps; w += KF_WARP)
+    for (int w = first; w < slots; w += KF_WARP)
         row_max = kf_max(row_max, slot[w].x);
     row_max = kf_warp_max(row_max, width);
     const float base = softmax_base(row_max);
-    for (int w = first; w < warps; w += KF_WARP)
+    for (int w = first; w < slots; w += KF_WARP)
         row_sum += slot[w].y * softmax_exponential(slot[w].x, base);
     row_sum = kf_warp_sum(row_sum, width);
     return softmax_exponential(max, base) / row_sum;
 }
 
-static inline float softmax_scale(float max, float sum, int lane, __local float2 *slot)
+#if !KF_CAP_SHUFFLE
+static inline float softmax_tree(float max, float sum, int threads, int lane, __local float4 *slot)
 {
-    const int warps = THREADS_PER_ROW / KF_WARP;
-    if (warps <= 1)
+    __local float *const tree = (__local float *)slot; /* a float per work-item */
+    if (threads == 1)
+        return 1.0f / sum;
+    const float base = softmax_base(kf_group_max(max, threads, lane, tree));
+    const float factor = softmax_exponential(max, base);
+    return factor / kf_group_sum(sum * factor, threads, lane, tree);
+}
+#endif
+
+#ifdef VECS
+/* The factor of this warp's exponentials, which lie below `max` and sum up to `sum`. */
+static inline float softmax_scale(const kf_place *p, float max, float sum, __local float4 *slot)
+{
+    if (THREADS_PER_ROW <= KF_WARP)
         return 1.0f / sum;
 #if KF_CAP_SHUFFLE
-    if (lane % KF_WARP == 0)
-        slot[lane / KF_WARP] = (float2)(max, sum);
-    barrier(CLK_LOCAL_MEM_FENCE);
-    return softmax_gather(max, slot, warps);
+    kf_row_share(p, (float4)(max, sum, 0.0f, 0.0f), slot);
+    return softmax_gather(max, slot, ROW_SLOTS);
 #else
-    __local float *const tree = (__local float *)slot;
-    const float base = softmax_base(kf_group_max(max, THREADS_PER_ROW, lane, tree));
-    const float factor = softmax_exponential(max, base);
-    return factor / kf_group_sum(sum * factor, THREADS_PER_ROW, lane, tree);
+    return softmax_tree(max, sum, THREADS_PER_ROW, p->lane, slot);
 #endif
 }
 
-/* Local memory of a group: parked vectors, then the slots of each row (a float per work-item where
- * a tree replaces shuffles). */
-#define PARKED (LOCAL_VECS * BLOCK)
-#define PARK_BATCH 8
-#define SOFTMAX_SLOTS (KF_WARP > 1 ? THREADS_PER_ROW / KF_WARP : THREADS_PER_ROW / 2)
+/* A row, or a part of one, from its load to its store. exp2 per group, padding included: BLOCK
+ * (VECS KF_VEC + EDGES), with 16-bit storage once more per element stored in a vector, and what
+ * softmax_gather needs; BLOCK divisions. */
+static inline void softmax_row(const kf_place *p, const __global kf_storage *x_row,
+                               __global kf_storage *y_row, __local kf_pack *local_memory, uint zero,
+                               uint zero_again)
+{
+    kf_held held;
+    held.parked = local_memory;
+    kf_hold(&held, p, x_row, -KF_INFINITY);
+
+    float max = -KF_INFINITY, sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < EDGES; i++)
+        max = fmax(max, held.edge[i]);
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        max = fmax(max, kf_pack_max(held.data[i]));
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++)
+        max = fmax(max, kf_pack_max(*kf_parked(&held, i)));
+    max = kf_warp_max(max, ROW_LANES);
+
+    const float base = softmax_base(max);
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        sum += softmax_exponentials(&held.data[i], base, zero);
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++) {
+        kf_pack pack = *kf_parked(&held, i);
+        sum += softmax_exponentials(&pack, base, zero);
+        if (KF_DTYPE == KF_F32)
+            *kf_parked(&held, i) = pack;
+    }
+#pragma unroll
+    for (int i = 0; i < EDGES; i++) {
+        held.edge[i] = softmax_exponential(held.edge[i], base);
+        sum += held.edge[i];
+    }
+    sum = kf_warp_sum(sum, ROW_LANES);
+    const float scale = softmax_scale(p, max, sum, kf_row_slots(p, local_memory, 1));
+
+    const bool together = kf_together(x_row, y_row);
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        if (kf_has(p, i))
+            kf_row_put(p, y_row, i, softmax_scaled(held.data[i], base, scale, zero_again),
+                       together);
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++)
+        if (kf_has(p, REGISTER_VECS + i))
+            kf_row_put(p, y_row, REGISTER_VECS + i,
+                       softmax_scaled(*kf_parked(&held, i), base, scale, zero_again), together);
+#pragma unroll
+    for (int i = 0; i < EDGES; i++)
+        kf_row_put_edge(p, y_row, i, held.edge[i] * scale);
+}
+#endif
 
 #if KF_ENTRY(softmax_fused)
-#if BLOCK != THREADS_PER_ROW * ROWS_PER_GROUP || LOCAL_VECS >= VECS
-#error "softmax_fused: BLOCK = THREADS_PER_ROW * ROWS_PER_GROUP, LOCAL_VECS < VECS"
-#endif
-/* M x N -> M x N. Reads M N, writes M N elements. Per group, padding included, exp2:
- * BLOCK (VECS KF_VEC + EDGES), with 16-bit storage once more per element stored in a vector, and
- * what softmax_gather needs; BLOCK divisions. */
+/* M x N -> M x N. Reads M N, writes M N elements. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 softmax_fused(const __global kf_storage *restrict x, long x_offset, __global kf_storage *restrict y,
               long y_offset, long rows, long cols, long x_stride, long y_stride)
 {
-    __local kf_pack parked[LOCAL_BYTES / sizeof(kf_pack)];
-    __local float2 *const slot = (__local float2 *)(parked + PARKED) +
-                                 (int)get_local_id(0) / THREADS_PER_ROW * SOFTMAX_SLOTS;
-    const int lane = (int)get_local_id(0) % THREADS_PER_ROW;
-    const long row =
-        (long)get_group_id(0) * ROWS_PER_GROUP + (int)get_local_id(0) / THREADS_PER_ROW;
-    const bool present = ROWS_PER_GROUP == 1 || row < rows;
-    const __global kf_storage *const x_row = x + x_offset + (present ? row : 0) * x_stride;
-    __global kf_storage *const y_row = y + y_offset + (present ? row : 0) * y_stride;
-    kf_span span;
-    kf_split(&span, x_row, present ? (int)cols : 0);
-    const __global kf_storage *const x_vectors = x_row + span.head;
-    kf_pack data[VECS - LOCAL_VECS];
-    float edge[EDGE_SLOTS];
-    float max = -KF_INFINITY, sum = 0.0f;
-
-    /* parked part: PARK_BATCH loads in flight, then to local memory */
-#pragma unroll
-    for (int first = 0; first < LOCAL_VECS; first += PARK_BATCH) {
-        kf_pack batch[PARK_BATCH];
-#pragma unroll
-        for (int i = 0; i < PARK_BATCH; i++)
-            if (first + i < LOCAL_VECS)
-                batch[i] =
-                    kf_fetch(x_vectors, lane + (VECS - LOCAL_VECS + first + i) * THREADS_PER_ROW,
-                             span.vectors, -KF_INFINITY);
-#pragma unroll
-        for (int i = 0; i < PARK_BATCH; i++)
-            if (first + i < LOCAL_VECS) {
-                max = fmax(max, kf_pack_max(batch[i]));
-                parked[(first + i) * BLOCK + (int)get_local_id(0)] = batch[i];
-            }
-    }
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++)
-        data[i] = kf_fetch(x_vectors, lane + i * THREADS_PER_ROW, span.vectors, -KF_INFINITY);
-#pragma unroll
-    for (int i = 0; i < EDGES; i++) {
-        const int column = kf_edge(span, lane + i * THREADS_PER_ROW);
-        edge[i] = column < 0 ? -KF_INFINITY : kf_load(x_row, column);
-        max = fmax(max, edge[i]);
-    }
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++)
-        max = fmax(max, kf_pack_max(data[i]));
-    max = kf_warp_max(max, THREADS_PER_ROW < KF_WARP ? THREADS_PER_ROW : KF_WARP);
-
-    const float base = softmax_base(max);
-    const uint zero = (uint)(rows >> 62), zero_again = (uint)(cols >> 62);
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++)
-        sum += softmax_exponentials(&data[i], base, zero);
-#pragma unroll 2
-    for (int i = 0; i < LOCAL_VECS; i++) {
-        kf_pack pack = parked[i * BLOCK + (int)get_local_id(0)];
-        sum += softmax_exponentials(&pack, base, zero);
-        if (KF_DTYPE == KF_F32)
-            parked[i * BLOCK + (int)get_local_id(0)] = pack;
-    }
-#pragma unroll
-    for (int i = 0; i < EDGES; i++) {
-        edge[i] = softmax_exponential(edge[i], base);
-        sum += edge[i];
-    }
-    sum = kf_warp_sum(sum, THREADS_PER_ROW < KF_WARP ? THREADS_PER_ROW : KF_WARP);
-    const float scale = softmax_scale(max, sum, lane, slot);
-
-    const bool together = kf_together(x_row, y_row);
-#pragma unroll
-    for (int i = 0; i < VECS - LOCAL_VECS; i++) {
-        const int v = lane + i * THREADS_PER_ROW;
-        if (v < span.vectors)
-            kf_put(y_row + span.head, v, softmax_scaled(data[i], base, scale, zero_again),
-                   together);
-    }
-#pragma unroll 2
-    for (int i = 0; i < LOCAL_VECS; i++) {
-        const int v = lane + (VECS - LOCAL_VECS + i) * THREADS_PER_ROW;
-        if (v < span.vectors)
-            kf_put(
-                y_row + span.head, v,
-                softmax_scaled(parked[i * BLOCK + (int)get_local_id(0)], base, scale, zero_again),
-                together);
-    }
-#pragma unroll
-    for (int i = 0; i < EDGES; i++) {
-        const int column = kf_edge(span, lane + i * THREADS_PER_ROW);
-        if (column >= 0)
-            kf_store(y_row, column, edge[i] * scale);
-    }
+    __local kf_pack local_memory[LOCAL_BYTES / sizeof(kf_pack)];
+    kf_place place;
+    kf_place_row(&place, rows);
+    const __global kf_storage *const x_row = x + x_offset + place.row * x_stride;
+    __global kf_storage *const y_row = y + y_offset + place.row * y_stride;
+    kf_place_columns(&place, x_row, cols);
+    softmax_row(&place, x_row, y_row, local_memory, (uint)(rows >> 62), (uint)(cols >> 62));
 }
 #endif
 
@@ -243,7 +210,7 @@ softmax_online(const __global kf_storage *restrict x, long x_offset,
                __global kf_storage *restrict y, long y_offset, long rows, long cols, long x_stride,
                long y_stride)
 {
-    __local float2 slot[LOCAL_BYTES / sizeof(float2)];
+    __local float4 slot[LOCAL_BYTES / sizeof(float4)];
     const int lane = (int)get_local_id(0);
     const __global kf_storage *const x_row = x + x_offset + (long)get_group_id(0) * x_stride;
     __global kf_storage *const y_row = y + y_offset + (long)get_group_id(0) * y_stride;
@@ -281,7 +248,14 @@ softmax_online(const __global kf_storage *restrict x, long x_offset,
     const float warp_max = kf_warp_max(max, KF_WARP);
     const float base = softmax_base(warp_max);
     sum = kf_warp_sum(sum * softmax_exponential(max, base), KF_WARP);
-    const float scale = softmax_scale(warp_max, sum, lane, slot);
+#if KF_CAP_SHUFFLE
+    if (lane % KF_WARP == 0)
+        slot[lane / KF_WARP] = (float4)(warp_max, sum, 0.0f, 0.0f);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    const float scale = softmax_gather(warp_max, slot, BLOCK / KF_WARP);
+#else
+    const float scale = softmax_tree(warp_max, sum, BLOCK, lane, slot);
+#endif
 
     const bool together = kf_together(x_row, y_row);
     for (int v = lane; v < span.vectors; v += BLOCK) {

@@ -59,10 +59,10 @@ __device__ inline bool kf_together(const kf_storage *x_row, const kf_storage *y_
 }
 
 /* Vector v of the row part that starts at `from`; past its end, `fill` in every element.
- * STREAMED=1 marks both loads and stores evict-first, which leaves the cache to what is in flight: 2 %
- * at rows of one warp, where plans set it. Longer rows must not have it: 0.3 % won on one H200, 2 %
- * lost on another (16384x4096 f32 133.1 us, where plain accesses take 131.0 at the odd width 4097);
- * on one side alone it costs 1 to 5 %, at odd widths (whose lines two warps share) 5 %. */
+ * STREAMED=1 marks both loads and stores evict-first, which leaves the cache to what is in flight:
+ * 2 % at rows of one warp, where plans set it. Longer rows must not have it: 0.3 % won on one H200,
+ * 2 % lost on another (16384x4096 f32 133.1 us, where plain accesses take 131.0 at the odd width
+ * 4097); on one side alone it costs 1 to 5 %, at odd widths (whose lines two warps share) 5 %. */
 __device__ inline kf_pack kf_fetch(const kf_storage *from, int v, int vectors, float fill)
 {
     kf_pack pack = kf_splat(fill);
@@ -71,7 +71,33 @@ __device__ inline kf_pack kf_fetch(const kf_storage *from, int v, int vectors, f
     return pack;
 }
 
-/* The opposite. */
+/* kf_fetch into this thread's place in local memory, through no register where the hardware can
+ * (cp.async, sm_80): the thread may read it back after kf_park_wait, other threads after a barrier
+ * more. */
+__device__ inline void kf_park(kf_pack *place, const kf_storage *from, int v, int vectors,
+                               float fill)
+{
+#if __CUDA_ARCH__ >= 800
+    if (v < vectors)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                         (unsigned)__cvta_generic_to_shared(place)),
+                     "l"(__cvta_generic_to_global((const kf_pack *)from + v))
+                     : "memory");
+    else
+        *place = kf_splat(fill);
+#else
+    *place = kf_fetch(from, v, vectors, fill);
+#endif
+}
+
+__device__ inline void kf_park_wait(void)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+/* The opposite of kf_fetch. */
 __device__ inline void kf_put(kf_storage *to, int v, kf_pack pack, bool together)
 {
     if (STREAMED) {

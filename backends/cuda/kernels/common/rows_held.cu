@@ -1,0 +1,188 @@
+/* A row held on chip: where each thread's share lies, loading it once, walking over it, storing
+ * it, and what the warps of a row tell each other. For texts whose plan defines VECS. The same
+ * names as opencl/kernels/common/rows_held.cl.
+ *
+ * THREADS_PER_ROW threads of a group hold VECS vectors each, the last LOCAL_VECS of them in local
+ * memory; ROWS_PER_GROUP short rows share a group, or PARTS groups share a long row, part after
+ * part. WHOLE=1 says that the vectors fill every thread's share exactly: no comparison per vector.
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifdef KF_EDITOR
+#define BLOCK 128
+#define ROWS_PER_GROUP 1
+#define VECS 8
+#define LOCAL_VECS 0
+#endif
+
+#ifdef VECS
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
+#define PARTS CLUSTER
+#ifndef WHOLE
+#define WHOLE 0
+#endif
+#if BLOCK != THREADS_PER_ROW * ROWS_PER_GROUP || LOCAL_VECS >= VECS
+#error "BLOCK = THREADS_PER_ROW * ROWS_PER_GROUP, LOCAL_VECS < VECS"
+#endif
+
+/* Local memory of a group: PARKED vectors per held row, then ROW_SLOTS slots for each of its rows.
+ */
+#define REGISTER_VECS (VECS - LOCAL_VECS)
+#define PARKED (LOCAL_VECS * BLOCK)
+#define ROW_WARPS (THREADS_PER_ROW / KF_WARP) /* 0 where several rows share a warp */
+#define ROW_LANES (THREADS_PER_ROW < KF_WARP ? THREADS_PER_ROW : KF_WARP)
+#define ROW_SLOTS (ROW_WARPS * CLUSTER)
+
+#define HELD_END(p) (WHOLE ? VECS * THREADS_PER_ROW : (p)->vectors)
+
+typedef struct kf_place {
+    long long row;
+    int lane; /* among the row's threads in this group */
+    int part; /* of the row: which of its groups */
+    bool present;
+    kf_span span; /* of the row; its head and tail belong to part 0 */
+    int first;    /* column of this part's vector 0 */
+    int vectors;  /* of the row, from there to its end: may be more than the part holds, or < 0 */
+} kf_place;
+
+__device__ inline void kf_place_row(kf_place *p, long long rows)
+{
+    p->lane = threadIdx.x % THREADS_PER_ROW;
+    p->part = PARTS > 1 ? blockIdx.x % PARTS : 0;
+    p->row = (long long)(blockIdx.x / PARTS) * ROWS_PER_GROUP + threadIdx.x / THREADS_PER_ROW;
+    p->present = ROWS_PER_GROUP == 1 || p->row < rows;
+    if (!p->present) /* past the last row: its threads hold nothing of row 0 */
+        p->row = 0;
+}
+
+/* `row` lays the grid of vectors: the tensor whose accesses matter most, usually the first read. */
+__device__ inline void kf_place_columns(kf_place *p, const kf_storage *row, long long cols)
+{
+    kf_split(&p->span, row, p->present ? (int)cols : 0);
+    p->first = p->span.head + p->part * (THREADS_PER_ROW * VECS * KF_VEC);
+    p->vectors = p->span.vectors - p->part * (THREADS_PER_ROW * VECS);
+}
+
+/* Vector i of this thread: its number in the part, and whether the row has it. */
+__device__ inline int kf_vector(const kf_place *p, int i)
+{
+    return p->lane + i * THREADS_PER_ROW;
+}
+
+__device__ inline bool kf_has(const kf_place *p, int i)
+{
+    return WHOLE || kf_vector(p, i) < p->vectors;
+}
+
+/* Column of this thread's edge i; -1 when there is none. */
+__device__ inline int kf_edge_column(const kf_place *p, int i)
+{
+    return p->part == 0 ? kf_edge(p->span, p->lane + i * THREADS_PER_ROW) : -1;
+}
+
+/* Elements of the row that this thread holds. */
+__device__ inline int kf_held_count(const kf_place *p)
+{
+    int count = 0;
+#pragma unroll
+    for (int i = 0; i < VECS; i++)
+        count += kf_has(p, i) ? KF_VEC : 0;
+#pragma unroll
+    for (int i = 0; i < EDGES; i++)
+        count += kf_edge_column(p, i) >= 0;
+    return count;
+}
+
+typedef struct kf_held {
+    kf_pack data[REGISTER_VECS];
+    float edge[EDGE_SLOTS];
+    kf_pack *parked; /* the group's PARKED vectors of this row */
+} kf_held;
+
+/* Parked vector i of this thread: vector REGISTER_VECS + i of its share. Loops over these are
+ * unrolled by two, not whole: the compiler would load them all at once, and spill. */
+__device__ inline kf_pack *kf_parked(const kf_held *held, int i)
+{
+    return &held->parked[i * BLOCK + threadIdx.x];
+}
+
+/* One read of the row; `fill` stands where the row has no element. */
+__device__ inline void kf_hold(kf_held *held, const kf_place *p, const kf_storage *row, float fill)
+{
+    const kf_storage *const from = row + p->first;
+#pragma unroll
+    for (int i = 0; i < LOCAL_VECS; i++)
+        kf_park(kf_parked(held, i), from, kf_vector(p, REGISTER_VECS + i), HELD_END(p), fill);
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        held->data[i] = kf_fetch(from, kf_vector(p, i), HELD_END(p), fill);
+#pragma unroll
+    for (int i = 0; i < EDGES; i++) {
+        const int column = kf_edge_column(p, i);
+        held->edge[i] = column < 0 ? fill : kf_load(row, column);
+    }
+    if (LOCAL_VECS > 0)
+        kf_park_wait();
+}
+
+/* To vector i of a row, which has it (kf_has); `together`: kf_together(the row that laid the grid,
+ * row). */
+__device__ inline void kf_row_put(const kf_place *p, kf_storage *row, int i, kf_pack pack,
+                                  bool together)
+{
+    kf_put(row + p->first, kf_vector(p, i), pack, together);
+}
+
+__device__ inline void kf_row_put_edge(const kf_place *p, kf_storage *row, int i, float value)
+{
+    const int column = kf_edge_column(p, i);
+    if (column >= 0)
+        kf_store(row, column, value);
+}
+
+/* ---- what the warps of a row tell each other ---------------------------------------------- */
+
+/* This thread's row's slots, behind `held` rows' parked vectors. */
+__device__ inline float4 *kf_row_slots(const kf_place *p, kf_pack *local, int held)
+{
+    return (float4 *)(local + held * PARKED) + threadIdx.x / THREADS_PER_ROW * ROW_SLOTS;
+}
+
+#if CLUSTER > 1
+/* The others have started: a store into local memory of a group that has not is lost. Arrive before
+ * the loads, so that nobody waits. */
+__device__ inline void kf_cluster_arrive(void)
+{
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;");
+}
+
+__device__ inline void kf_cluster_publish(float4 *slot, int peer, float4 value)
+{
+    const unsigned here = (unsigned)__cvta_generic_to_shared(slot);
+    unsigned there;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(peer));
+    asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(there), "f"(value.x),
+                 "f"(value.y), "f"(value.z), "f"(value.w)
+                 : "memory");
+}
+#endif
+
+/* Every warp of the row has written its `mine` into the row's slots and may read all ROW_SLOTS. One
+ * barrier; used once per launch. With PARTS groups per row each warp writes into the local memory
+ * of all of them. */
+__device__ inline void kf_row_share(const kf_place *p, float4 mine, float4 *slot)
+{
+#if CLUSTER > 1
+    asm volatile("barrier.cluster.wait.aligned;");
+    if (p->lane % KF_WARP < CLUSTER)
+        kf_cluster_publish(&slot[p->part * ROW_WARPS + p->lane / KF_WARP], p->lane % KF_WARP, mine);
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+    if (p->lane % KF_WARP == 0)
+        slot[p->lane / KF_WARP] = mine;
+    __syncthreads();
+#endif
+}
+
+#endif
