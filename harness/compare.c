@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { STRETCH = 256 }; /* elements converted at a time */
+
 /* Least magnitude that rounds to infinity: the largest finite value and half an ulp. */
 static double overflow_from(kf_dtype dtype)
 {
@@ -91,6 +93,21 @@ void kf_compare_more(kf_dtype dtype, const void *got, const double *want, const 
     report->checked += count;
 }
 
+void kf_compare_merge(kf_verify_report *report, const kf_verify_report *part)
+{
+    if (part->bad && (!report->bad || part->first_bad < report->first_bad)) {
+        report->first_bad = part->first_bad;
+        report->got = part->got;
+        report->want = part->want;
+        report->bound = part->bound;
+    }
+    report->bad += part->bad;
+    report->checked += part->checked;
+    report->max_error = fmax(report->max_error, part->max_error);
+    report->max_bound = fmax(report->max_bound, part->max_bound);
+    report->worst_ratio = fmax(report->worst_ratio, part->worst_ratio);
+}
+
 void kf_compare(kf_dtype dtype, const void *got, const double *want, const double *bound,
                 int64_t count, kf_verify_report *report)
 {
@@ -120,24 +137,58 @@ void kf_tally_zeros(kf_dtype dtype, const void *got, const double *want, int64_t
     tally->count += count;
 }
 
-/* max|x - ref| over the elements where everything is finite, and the floor of testing.md 3: what
- * ref + 0.3 - 0.3 loses in the storage type. */
+/* What ref + 0.3 - 0.3 loses in the storage type: the floor of testing.md 3. */
+static void floor_errors(kf_dtype dtype, const double *want, double *error, int64_t count)
+{
+    uint32_t stored[STRETCH]; /* room for any dtype that the rule is for */
+    double value[STRETCH];
+    kf_store_many(stored, dtype, 0, 1, want, count);
+    kf_load_many(stored, dtype, 0, 1, value, count);
+    for (int step = 0; step < 2; step++) {
+        for (int64_t i = 0; i < count; i++)
+            value[i] += step ? -0.3 : 0.3;
+        kf_store_many(stored, dtype, 0, 1, value, count);
+        kf_load_many(stored, dtype, 0, 1, value, count);
+    }
+    for (int64_t i = 0; i < count; i++)
+        error[i] = fabs(value[i] - want[i]);
+}
+
+static void tally_stretch(kf_dtype dtype, const void *got, const void *unfused, const double *want,
+                          int64_t count, kf_tally *tally)
+{
+    double a[STRETCH], b[STRETCH], floor_error[STRETCH];
+    const double most = kf_dtype_max(dtype);
+    kf_load_many(got, dtype, 0, 1, a, count);
+    kf_load_many(unfused, dtype, 0, 1, b, count);
+    floor_errors(dtype, want, floor_error, count);
+    for (int64_t i = 0; i < count; i++) {
+        if (!isfinite(want[i]) || fabs(want[i]) > most || !isfinite(a[i]) || !isfinite(b[i]))
+            continue;
+        tally->fused_error = fmax(tally->fused_error, fabs(a[i] - want[i]));
+        tally->unfused_error = fmax(tally->unfused_error, fabs(b[i] - want[i]));
+        if (isfinite(floor_error[i]))
+            tally->floor_error = fmax(tally->floor_error, floor_error[i]);
+    }
+}
+
+/* max|x - ref| over the elements where everything is finite, and the floor. */
 void kf_tally_errors(kf_dtype dtype, const void *got, const void *unfused, const double *want,
                      int64_t count, kf_tally *tally)
 {
-    for (int64_t i = 0; i < count; i++) {
-        const double a = kf_load(got, dtype, i), b = kf_load(unfused, dtype, i);
-        uint16_t stored;
-        if (!isfinite(want[i]) || fabs(want[i]) > kf_dtype_max(dtype) || !isfinite(a) ||
-            !isfinite(b))
-            continue;
-        kf_store(&stored, dtype, 0, want[i]);
-        kf_store(&stored, dtype, 0, kf_load(&stored, dtype, 0) + 0.3);
-        kf_store(&stored, dtype, 0, kf_load(&stored, dtype, 0) - 0.3);
-        const double floor_error = fabs(kf_load(&stored, dtype, 0) - want[i]);
-        tally->fused_error = fmax(tally->fused_error, fabs(a - want[i]));
-        tally->unfused_error = fmax(tally->unfused_error, fabs(b - want[i]));
-        if (isfinite(floor_error))
-            tally->floor_error = fmax(tally->floor_error, floor_error);
-    }
+    const int size = kf_dtype_bytes(dtype);
+    for (int64_t i = 0; i < count; i += STRETCH)
+        tally_stretch(dtype, (const char *)got + i * size, (const char *)unfused + i * size,
+                      want + i, count - i < STRETCH ? count - i : STRETCH, tally);
+}
+
+void kf_tally_merge(kf_tally *tally, const kf_tally *part)
+{
+    tally->count += part->count;
+    tally->nonzero_want += part->nonzero_want;
+    tally->nonzero_got += part->nonzero_got;
+    tally->lost += part->lost;
+    tally->fused_error = fmax(tally->fused_error, part->fused_error);
+    tally->unfused_error = fmax(tally->unfused_error, part->unfused_error);
+    tally->floor_error = fmax(tally->floor_error, part->floor_error);
 }

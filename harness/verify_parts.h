@@ -15,6 +15,9 @@ void kf_compare_reset(kf_verify_report *report);
 /* Judges packed elements whose first has the index `first`, on top of what the report holds. */
 void kf_compare_more(kf_dtype dtype, const void *got, const double *want, const double *bound,
                      int64_t first, int64_t count, kf_verify_report *report);
+/* Adds what another part of the output gave. */
+void kf_compare_merge(kf_verify_report *report, const kf_verify_report *part);
+void kf_tally_merge(kf_tally *tally, const kf_tally *part);
 void kf_tally_zeros(kf_dtype dtype, const void *got, const double *want, int64_t count,
                     kf_tally *tally);
 void kf_tally_errors(kf_dtype dtype, const void *got, const void *unfused, const double *want,

@@ -49,6 +49,13 @@ static const kf_knob_decl knobs[] = {
      .value_count = 7,
      .values = {1, 2, 3, 4, 5, 6, 8},
      .help = "groups that must fit on a unit: caps the registers"},
+    {.name = "ONCE",
+     .variants = "fused fused_cluster",
+     .value_count = 2,
+     .values = {0, 1},
+     .help =
+         "16-bit rows: 1 = each exponential is computed once and kept as a float, 0 = twice, in "
+         "half the registers"},
     {.name = "ONLINE",
      .variants = "fused",
      .value_count = 2,
@@ -99,14 +106,15 @@ static kf_step *add_fused(kf_plan *p, const char *entry, const softmax_shape *s,
     kf_step_define(step, "VECS", s->vecs);
     kf_step_define(step, "LOCAL_VECS", s->local_vecs);
     kf_step_define(step, "WHOLE", s->whole);
+    kf_step_knob(step, p, ONCE);
     kf_step_knob(step, p, LEAST_GROUPS);
     /* evict-first where it pays: common/rows.cu */
     kf_step_define(step, "STREAMED", s->aligned && s->cluster == 1 && s->threads <= 32);
     return step;
 }
 
-/* exp2 in vectors and edges, padding included; 16-bit storage computes those of the vectors again,
- * for the elements that exist. */
+/* exp2 in vectors and edges, padding included; 16-bit storage computes those of the vectors again
+ * unless ONCE keeps them, for the elements that exist. */
 static int64_t on_chip_specials(const kf_plan *p, const softmax_shape *s, int64_t groups,
                                 int64_t parts)
 {
@@ -114,7 +122,7 @@ static int64_t on_chip_specials(const kf_plan *p, const softmax_shape *s, int64_
     const int64_t per_thread =
         s->vecs * kf_vec_elements(problem) + s->edges + softmax_gather_specials(&p->target, parts);
     const int64_t again =
-        kf_dtype_bytes(problem->dtype) == 2 ? problem->dim[ROWS] * problem->dim[COLS] : 0;
+        softmax_kept_packs(problem, &p->config) ? 0 : problem->dim[ROWS] * problem->dim[COLS];
     return groups * s->block * per_thread + again;
 }
 

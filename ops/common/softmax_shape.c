@@ -18,6 +18,13 @@ int64_t softmax_gather_specials(const kf_target *target, int64_t parts)
     return parts <= 1 ? 1 : lanes > 1 ? 2 + kf_ceil_div(parts, lanes) : 2;
 }
 
+int64_t softmax_kept_packs(const kf_problem *problem, const kf_config *config)
+{
+    if (kf_dtype_bytes(problem->dtype) == 4)
+        return 1;
+    return config->knob[ONCE] ? 2 : 0;
+}
+
 softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *config,
                                const kf_target *target, bool cluster)
 {
@@ -28,10 +35,11 @@ softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *confi
     s.threads = cluster ? s.block : config->knob[THREADS_PER_ROW];
     s.rows = kf_at_least(s.block / s.threads, 1);
     s.vecs = kf_ceil_div(kf_row_vectors(problem), s.threads * s.cluster);
+    s.packs = kf_at_least(softmax_kept_packs(problem, config), 1);
     s.edges = kf_row_edges(problem, s.threads, s.aligned);
     s.whole = s.aligned && problem->dim[ROWS] % s.rows == 0 &&
               kf_row_vectors(problem) == s.threads * s.cluster * s.vecs;
-    s.local_bytes = kf_local_vectors(s.local_vecs * s.block * 16 +
+    s.local_bytes = kf_local_vectors(s.local_vecs * s.block * 16 * s.packs +
                                      s.rows * kf_row_slot_bytes(target, s.threads, s.cluster));
     return s;
 }
@@ -88,6 +96,7 @@ void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, 
         parked > 13)
         parked = 0;
     kf_config_default(config, LOCAL_VECS, parked);
+    kf_config_default(config, ONCE, 0);
     kf_config_default(config, ONLINE, vecs - config->knob[LOCAL_VECS] > room + 2);
 }
 
@@ -109,6 +118,7 @@ void softmax_defaults_cluster(const kf_problem *problem, const kf_target *target
     kf_config_default(config, LEAST_GROUPS, pair ? 2 : 1);
     const int64_t room = pair || config->knob[BLOCK] >= 1024 ? 8 : 16;
     kf_config_default(config, LOCAL_VECS, kf_at_most(vecs > room ? vecs - room : 0, 13));
+    kf_config_default(config, ONCE, 0);
 }
 
 void softmax_defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config)
@@ -163,11 +173,11 @@ static kf_status check_on_chip(const softmax_shape *s, const kf_config *config,
         return kf_fail(KF_UNSUPPORTED,
                        "LOCAL_VECS=%lld leaves no vector of a thread's %lld in registers",
                        (long long)s->local_vecs, (long long)s->vecs);
-    if (registers > room)
+    if (registers * s->packs > room)
         return kf_fail(KF_UNSUPPORTED,
                        "a thread would hold %lld vectors in registers, and %lld fit: more threads "
                        "per row, LOCAL_VECS or ONLINE=1",
-                       (long long)registers, (long long)room);
+                       (long long)(registers * s->packs), (long long)room);
     return KF_OK;
 }
 

@@ -8,11 +8,12 @@
 /* Of the tables of ops/softmax.c. */
 enum { X, Y };
 enum { ROWS, COLS };
-enum { BLOCK, THREADS_PER_ROW, LOCAL_VECS, LEAST_GROUPS, ONLINE, CLUSTER };
+enum { BLOCK, THREADS_PER_ROW, LOCAL_VECS, LEAST_GROUPS, ONCE, ONLINE, CLUSTER };
 
 typedef struct softmax_shape {
     int64_t block, threads, rows, cluster; /* threads and rows per group */
     int64_t vecs, local_vecs, edges;
+    int64_t packs; /* that a vector takes on chip: 2 where its exponentials stay as floats */
     int64_t local_bytes;
     bool aligned;
     bool whole; /* the vectors fill every thread's share: WHOLE of the texts */
@@ -22,6 +23,8 @@ typedef struct softmax_shape {
 bool softmax_aligned(const kf_problem *problem);
 /* exp2 and divisions per thread of what joins the parts of a row (softmax_scale in the texts). */
 int64_t softmax_gather_specials(const kf_target *target, int64_t parts);
+/* 16-byte packs of floats that a vector's exponentials are kept in; 0 = they are computed again. */
+int64_t softmax_kept_packs(const kf_problem *problem, const kf_config *config);
 /* The launch that the knobs describe; `cluster` for fused_cluster. */
 softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *config,
                                const kf_target *target, bool cluster);

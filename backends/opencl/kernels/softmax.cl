@@ -33,21 +33,32 @@ static inline float softmax_exponential(float value, float base)
     return kf_exp2((value - base) * KF_LOG2E);
 }
 
-/* Sum of the exponentials of one vector. f32 keeps them in the vector's place; 16-bit storage keeps
- * the vector, and softmax_scaled() computes them again: half the registers, and no rounding
- * between. */
-static inline float softmax_exponentials(kf_pack *pack, float base, uint zero)
+/* What stays of a vector between the two passes over a row: its exponentials as floats (f32, and
+ * 16-bit storage with ONCE=1: twice its registers), or the vector as it came, whose exponentials
+ * are then computed again. No rounding between, either way. */
+#ifndef ONCE
+#define ONCE 0
+#endif
+#define KEEPS (KF_DTYPE == KF_F32 || ONCE)
+#define KEPT_PACKS (KEEPS ? KF_VEC / 4 : 1)
+
+typedef struct softmax_kept {
+    kf_pack pack[KEPT_PACKS];
+} softmax_kept;
+
+/* Returns the sum of the exponentials. */
+static inline float softmax_keep(softmax_kept *kept, kf_pack pack, float base, uint zero)
 {
     float value[KF_VEC], sum = 0.0f;
-    kf_unpack(kf_again(*pack, zero), value);
+    kf_unpack(kf_again(pack, zero), value);
 #pragma unroll
     for (int j = 0; j < KF_VEC; j++) {
         value[j] = softmax_exponential(value[j], base);
         sum += value[j];
     }
-#if KF_DTYPE == KF_F32
-    *pack = kf_repack(value);
-#endif
+#pragma unroll
+    for (int k = 0; k < KEPT_PACKS; k++)
+        kept->pack[k] = KEEPS ? kf_pack_floats(value + 4 * k) : pack;
     return sum;
 }
 
@@ -61,17 +72,19 @@ static inline kf_pack softmax_result(kf_pack pack, float base, float scale, uint
     return kf_repack(value);
 }
 
-static inline kf_pack softmax_scaled(kf_pack pack, float base, float scale, uint zero)
+static inline kf_pack softmax_scaled(const softmax_kept *kept, float base, float scale, uint zero)
 {
-#if KF_DTYPE == KF_F32
+#if KEEPS
     float value[KF_VEC];
-    kf_unpack(pack, value);
+#pragma unroll
+    for (int k = 0; k < KEPT_PACKS; k++)
+        kf_unpack_floats(kept->pack[k], value + 4 * k);
 #pragma unroll
     for (int j = 0; j < KF_VEC; j++)
         value[j] *= scale;
     return kf_repack(value);
 #else
-    return softmax_result(pack, base, scale, zero);
+    return softmax_result(kept->pack[0], base, scale, zero);
 #endif
 }
 
@@ -121,13 +134,14 @@ static inline float softmax_scale(const kf_place *p, float max, float sum, __loc
 }
 
 /* A row, or a part of one, from its load to its store. exp2 per group, padding included: BLOCK
- * (VECS KF_VEC + EDGES), with 16-bit storage once more per element stored in a vector, and what
- * softmax_gather needs; BLOCK divisions. */
+ * (VECS KF_VEC + EDGES), where vectors are kept as they came once more per element stored in a
+ * vector, and what softmax_gather needs; BLOCK divisions. */
 static inline void softmax_row(const kf_place *p, const __global kf_storage *x_row,
                                __global kf_storage *y_row, __local kf_pack *local_memory, uint zero,
                                uint zero_again)
 {
     kf_held held;
+    softmax_kept kept[REGISTER_VECS];
     held.parked = local_memory;
     kf_hold(&held, p, x_row, -KF_INFINITY);
 
@@ -146,13 +160,13 @@ static inline void softmax_row(const kf_place *p, const __global kf_storage *x_r
     const float base = softmax_base(max);
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++)
-        sum += softmax_exponentials(&held.data[i], base, zero);
+        sum += softmax_keep(&kept[i], held.data[i], base, zero);
 #pragma unroll 2
     for (int i = 0; i < LOCAL_VECS; i++) {
-        kf_pack pack = *kf_parked(&held, i);
-        sum += softmax_exponentials(&pack, base, zero);
-        if (KF_DTYPE == KF_F32)
-            *kf_parked(&held, i) = pack;
+        softmax_kept parked;
+        sum += softmax_keep(&parked, *kf_parked(&held, i), base, zero);
+        for (int k = 0; KEEPS && k < KEPT_PACKS; k++)
+            kf_parked(&held, i)[k * PARKED] = parked.pack[k];
     }
 #pragma unroll
     for (int i = 0; i < EDGES; i++) {
@@ -160,19 +174,22 @@ static inline void softmax_row(const kf_place *p, const __global kf_storage *x_r
         sum += held.edge[i];
     }
     sum = kf_warp_sum(sum, ROW_LANES);
-    const float scale = softmax_scale(p, max, sum, kf_row_slots(p, local_memory, 1));
+    const float scale = softmax_scale(p, max, sum, kf_row_slots(p, local_memory, KEPT_PACKS));
 
     const bool together = kf_together(x_row, y_row);
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++)
         if (kf_has(p, i))
-            kf_row_put(p, y_row, i, softmax_scaled(held.data[i], base, scale, zero_again),
-                       together);
+            kf_row_put(p, y_row, i, softmax_scaled(&kept[i], base, scale, zero_again), together);
 #pragma unroll 2
     for (int i = 0; i < LOCAL_VECS; i++)
-        if (kf_has(p, REGISTER_VECS + i))
+        if (kf_has(p, REGISTER_VECS + i)) {
+            softmax_kept parked;
+            for (int k = 0; k < KEPT_PACKS; k++)
+                parked.pack[k] = kf_parked(&held, i)[k * PARKED];
             kf_row_put(p, y_row, REGISTER_VECS + i,
-                       softmax_scaled(*kf_parked(&held, i), base, scale, zero_again), together);
+                       softmax_scaled(&parked, base, scale, zero_again), together);
+        }
 #pragma unroll
     for (int i = 0; i < EDGES; i++)
         kf_row_put_edge(p, y_row, i, held.edge[i] * scale);
@@ -231,6 +248,7 @@ softmax_online(const __global kf_storage *restrict x, long x_offset,
         sum += softmax_exponential(edge[i], softmax_base(max));
     for (int first = 0; first < span.vectors; first += BLOCK * ONLINE_VECS) {
         kf_pack data[ONLINE_VECS];
+        softmax_kept unused;
         float above = max;
 #pragma unroll
         for (int i = 0; i < ONLINE_VECS; i++)
@@ -243,7 +261,7 @@ softmax_online(const __global kf_storage *restrict x, long x_offset,
         max = above;
 #pragma unroll
         for (int i = 0; i < ONLINE_VECS; i++)
-            sum += softmax_exponentials(&data[i], base, 0);
+            sum += softmax_keep(&unused, data[i], base, 0);
     }
     const float warp_max = kf_warp_max(max, KF_WARP);
     const float base = softmax_base(warp_max);

@@ -119,13 +119,25 @@ __device__ inline unsigned kf_pack_pair(float low, float high)
     return pair;
 }
 
-__device__ inline void kf_unpack(kf_pack pack, float *value)
+/* Four floats, whatever the storage. */
+__device__ inline kf_pack kf_pack_floats(const float *value)
 {
-#if KF_DTYPE == KF_F32
+    return make_uint4(__float_as_uint(value[0]), __float_as_uint(value[1]),
+                      __float_as_uint(value[2]), __float_as_uint(value[3]));
+}
+
+__device__ inline void kf_unpack_floats(kf_pack pack, float *value)
+{
     value[0] = __uint_as_float(pack.x);
     value[1] = __uint_as_float(pack.y);
     value[2] = __uint_as_float(pack.z);
     value[3] = __uint_as_float(pack.w);
+}
+
+__device__ inline void kf_unpack(kf_pack pack, float *value)
+{
+#if KF_DTYPE == KF_F32
+    kf_unpack_floats(pack, value);
 #else
     kf_unpack_pair(pack.x, &value[0], &value[1]);
     kf_unpack_pair(pack.y, &value[2], &value[3]);
@@ -136,19 +148,16 @@ __device__ inline void kf_unpack(kf_pack pack, float *value)
 
 __device__ inline kf_pack kf_repack(const float *value)
 {
-    kf_pack pack;
 #if KF_DTYPE == KF_F32
-    pack.x = __float_as_uint(value[0]);
-    pack.y = __float_as_uint(value[1]);
-    pack.z = __float_as_uint(value[2]);
-    pack.w = __float_as_uint(value[3]);
+    return kf_pack_floats(value);
 #else
+    kf_pack pack;
     pack.x = kf_pack_pair(value[0], value[1]);
     pack.y = kf_pack_pair(value[2], value[3]);
     pack.z = kf_pack_pair(value[4], value[5]);
     pack.w = kf_pack_pair(value[6], value[7]);
-#endif
     return pack;
+#endif
 }
 
 /* Every element the same. */

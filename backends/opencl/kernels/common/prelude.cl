@@ -145,13 +145,26 @@ static inline uint kf_pack_pair(float low, float high)
     return pair;
 }
 
-static inline void kf_unpack(kf_pack pack, float *value)
+/* Four floats, whatever the storage. Put together in memory, which compilers see through: Oclgrind
+ * takes the store of a vector made element by element for two stores, the first of them
+ * uninitialised. */
+static inline kf_pack kf_pack_floats(const float *value)
 {
-#if KF_DTYPE == KF_F32
+    return vload4(0, (const uint *)value);
+}
+
+static inline void kf_unpack_floats(kf_pack pack, float *value)
+{
     value[0] = as_float(pack.x);
     value[1] = as_float(pack.y);
     value[2] = as_float(pack.z);
     value[3] = as_float(pack.w);
+}
+
+static inline void kf_unpack(kf_pack pack, float *value)
+{
+#if KF_DTYPE == KF_F32
+    kf_unpack_floats(pack, value);
 #else
     kf_unpack_pair(pack.x, &value[0], &value[1]);
     kf_unpack_pair(pack.y, &value[2], &value[3]);
@@ -160,12 +173,10 @@ static inline void kf_unpack(kf_pack pack, float *value)
 #endif
 }
 
-/* Put together in memory, which compilers see through: Oclgrind takes the store of a vector made
- * element by element for two stores, the first of them uninitialised. */
 static inline kf_pack kf_repack(const float *value)
 {
 #if KF_DTYPE == KF_F32
-    return vload4(0, (const uint *)value);
+    return kf_pack_floats(value);
 #else
     uint pair[4];
 #pragma unroll
