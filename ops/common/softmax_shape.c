@@ -25,6 +25,13 @@ int64_t softmax_kept_packs(const kf_problem *problem, const kf_config *config)
     return config->knob[ONCE] ? 2 : 0;
 }
 
+int64_t softmax_stream_clusters(int64_t rows, int64_t cluster, const kf_target *target)
+{
+    const int64_t units = target->units - target->units % 16; /* 16 or 18 to a set that can join */
+    const int64_t turns = kf_ceil_div(rows, kf_at_least(units / cluster, 1));
+    return kf_ceil_div(rows, turns);
+}
+
 softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *config,
                                const kf_target *target, bool cluster)
 {
@@ -32,6 +39,7 @@ softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *confi
                        .cluster = cluster ? config->knob[CLUSTER] : 1,
                        .local_vecs = config->knob[LOCAL_VECS],
                        .aligned = softmax_aligned(problem)};
+    s.stages = cluster ? config->knob[STAGES] : 0;
     s.threads = cluster ? s.block : config->knob[THREADS_PER_ROW];
     s.rows = kf_at_least(s.block / s.threads, 1);
     s.vecs = kf_ceil_div(kf_row_vectors(problem), s.threads * s.cluster);
@@ -39,8 +47,9 @@ softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *confi
     s.edges = kf_row_edges(problem, s.threads, s.aligned);
     s.whole = s.aligned && problem->dim[ROWS] % s.rows == 0 &&
               kf_row_vectors(problem) == s.threads * s.cluster * s.vecs;
-    s.local_bytes = kf_local_vectors(s.local_vecs * s.block * 16 * s.packs +
-                                     s.rows * kf_row_slot_bytes(target, s.threads, s.cluster));
+    const int64_t slots = s.rows * kf_row_slot_bytes(target, s.threads, s.cluster);
+    s.local_bytes = kf_local_vectors(s.stages ? s.stages * s.vecs * s.block * 16 + 2 * slots
+                                              : s.local_vecs * s.block * 16 * s.packs + slots);
     return s;
 }
 
@@ -108,6 +117,7 @@ void softmax_defaults_cluster(const kf_problem *problem, const kf_target *target
     const int64_t block = v > 512 * 16 * 16 ? 1024
                           : v > 2048        ? 512
                                             : kf_power_of_two_above(kf_ceil_div(v, 4)) / 2;
+    kf_config_default(config, STAGES, 0);
     kf_config_default(config, BLOCK, kf_at_most(kf_at_least(block, 64), target->max_threads));
     const int64_t group = config->knob[BLOCK] * 16;
     kf_config_default(config, CLUSTER,
@@ -117,7 +127,8 @@ void softmax_defaults_cluster(const kf_problem *problem, const kf_target *target
     const bool pair = half && config->knob[BLOCK] == 512 && vecs > 4;
     kf_config_default(config, LEAST_GROUPS, pair ? 2 : 1);
     const int64_t room = pair || config->knob[BLOCK] >= 1024 ? 8 : 16;
-    kf_config_default(config, LOCAL_VECS, kf_at_most(vecs > room ? vecs - room : 0, 13));
+    kf_config_default(config, LOCAL_VECS,
+                      config->knob[STAGES] ? 0 : kf_at_most(vecs > room ? vecs - room : 0, 13));
     kf_config_default(config, ONCE, 0);
 }
 
@@ -201,6 +212,9 @@ kf_status softmax_fits_cluster(const kf_problem *problem, const kf_config *confi
     if (status == KF_OK && s.block < kf_warp_lanes(target))
         return kf_fail(KF_UNSUPPORTED, "fused_cluster needs a BLOCK of at least %lld threads",
                        (long long)kf_warp_lanes(target));
+    if (status == KF_OK && s.stages && (!s.aligned || s.local_vecs))
+        return kf_fail(KF_UNSUPPORTED, "STAGES=%lld takes aligned rows and LOCAL_VECS=0",
+                       (long long)s.stages);
     return status == KF_OK ? check_on_chip(&s, config, target) : status;
 }
 

@@ -149,11 +149,16 @@ __device__ inline float4 *kf_row_slots(const kf_place *p, kf_pack *local, int he
 }
 
 #if CLUSTER > 1
-/* The others have started: a store into local memory of a group that has not is lost. Arrive before
- * the loads, so that nobody waits. */
+/* All groups of the cluster have started: a store into local memory of one that has not is lost.
+ * Arrive before the loads, so that the wait costs nothing. */
 __device__ inline void kf_cluster_arrive(void)
 {
     asm volatile("barrier.cluster.arrive.relaxed.aligned;");
+}
+
+__device__ inline void kf_cluster_wait(void)
+{
+    asm volatile("barrier.cluster.wait.aligned;");
 }
 
 __device__ inline void kf_cluster_publish(float4 *slot, int peer, float4 value)
@@ -168,12 +173,11 @@ __device__ inline void kf_cluster_publish(float4 *slot, int peer, float4 value)
 #endif
 
 /* Every warp of the row has written its `mine` into the row's slots and may read all ROW_SLOTS. One
- * barrier; used once per launch. With PARTS groups per row each warp writes into the local memory
- * of all of them. */
+ * barrier; these slots once per launch, or every other time in a loop. With PARTS groups per row
+ * each warp writes into the local memory of all of them. */
 __device__ inline void kf_row_share(const kf_place *p, float4 mine, float4 *slot)
 {
 #if CLUSTER > 1
-    asm volatile("barrier.cluster.wait.aligned;");
     if (p->lane % KF_WARP < CLUSTER)
         kf_cluster_publish(&slot[p->part * ROW_WARPS + p->lane / KF_WARP], p->lane % KF_WARP, mine);
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
