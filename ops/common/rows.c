@@ -60,7 +60,8 @@ int64_t kf_warp_lanes(const kf_target *target)
 int64_t kf_row_slot_bytes(const kf_target *target, int64_t threads, int64_t groups)
 {
     const int64_t lanes = kf_warp_lanes(target);
-    return lanes > 1 ? threads / lanes * groups * 16 : kf_ceil_div(threads, 4) * 16;
+    const int64_t barrier = groups > 1 ? 16 : 0;
+    return lanes > 1 ? threads / lanes * groups * 16 + barrier : kf_ceil_div(threads, 4) * 16;
 }
 
 int64_t kf_local_vectors(int64_t bytes)

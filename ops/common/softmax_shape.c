@@ -64,8 +64,7 @@ static int64_t register_vecs(const kf_target *target, int64_t block, int64_t lea
 /* ---- defaults ------------------------------------------------------------------------------ */
 
 /* Measured on one GPU (see the header of the kernel text), told apart by what a row needs, not by
- * whose device it is: 2 to 4 vectors per thread while a row is short, 16 in two warps at 16 KiB, 8
- * in up to 1024 threads beyond. 16-bit rows compute twice per vector and want twice the threads. */
+ * whose device it is: 2 to 4 vectors per thread up to 32 KiB, 8 beyond. */
 static int64_t default_threads(const kf_problem *problem)
 {
     const bool half = kf_dtype_bytes(problem->dtype) == 2;
@@ -76,7 +75,7 @@ static int64_t default_threads(const kf_problem *problem)
         return half || v > 64 ? 32 : 16;
     if (v <= 512 || half)
         return kf_power_of_two_above(kf_ceil_div(v, v <= 512 ? 4 : 8));
-    return v <= 1024 ? 64 : kf_power_of_two_above(kf_ceil_div(v, 8));
+    return kf_power_of_two_above(kf_ceil_div(v, v <= 2048 ? 2 : 8));
 }
 
 void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config)
@@ -90,10 +89,9 @@ void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, 
         threads = kf_at_most(threads, config->knob[BLOCK]);
     kf_config_default(config, THREADS_PER_ROW, threads);
     threads = config->knob[THREADS_PER_ROW];
-    /* many long rows: groups of 256 threads turn over less often (16384x4096 f32 129.9 against
-     * 130.3) */
-    const bool many = problem->dim[ROWS] >= 8192 && kf_row_vectors(problem) >= 512 &&
-                      threads == (half ? 128 : 64);
+    /* many long rows: groups of 256 threads turn over less often */
+    const bool many =
+        problem->dim[ROWS] >= 8192 && kf_row_vectors(problem) >= 512 && threads == 128 && half;
     kf_config_default(config, BLOCK, kf_at_most(kf_at_least(threads, many ? 256 : 128), most));
     const int64_t block = config->knob[BLOCK];
     const int64_t vecs = kf_ceil_div(kf_row_vectors(problem), kf_at_least(threads, 1));
@@ -124,7 +122,7 @@ void softmax_defaults_cluster(const kf_problem *problem, const kf_target *target
                       kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, group)), 2),
                                  target->max_cluster));
     const int64_t vecs = kf_ceil_div(v, config->knob[BLOCK] * config->knob[CLUSTER]);
-    const bool pair = half && config->knob[BLOCK] == 512 && vecs > 4;
+    const bool pair = half && config->knob[BLOCK] == 512 && vecs > 4 && !config->knob[STAGES];
     kf_config_default(config, LEAST_GROUPS, pair ? 2 : 1);
     const int64_t room = pair || config->knob[BLOCK] >= 1024 ? 8 : 16;
     kf_config_default(config, LOCAL_VECS,

@@ -132,7 +132,7 @@ __device__ inline float softmax_scale(const kf_place *p, float max, float sum, f
 #if CLUSTER > 1
     kf_cluster_wait();
 #endif
-    kf_row_share(p, make_float4(max, sum, 0.0f, 0.0f), slot);
+    kf_row_share(p, make_float4(max, sum, 0.0f, 0.0f), slot, 0);
     return softmax_gather(max, slot, ROW_SLOTS);
 }
 
@@ -224,9 +224,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
                     long long x_stride, long long y_stride)
 {
     extern __shared__ kf_pack local[];
-    kf_cluster_arrive();
     kf_place place;
     kf_place_row(&place, rows);
+    kf_slots_open(kf_row_slots(&place, local, KEPT_PACKS));
+    kf_cluster_arrive();
     const kf_storage *const x_row = x + x_offset + place.row * x_stride;
     kf_storage *const y_row = y + y_offset + place.row * y_stride;
     kf_place_columns(&place, x_row, cols);
@@ -261,6 +262,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     const long long step = gridDim.x / CLUSTER;
     const kf_storage *const x_first = x + x_offset;
     kf_place place;
+    kf_slots_open(slots);
+    kf_slots_open(slots + ROW_SLOTS + 1);
     kf_cluster_arrive();
     kf_place_row(&place, rows);
     kf_place_columns(&place, x_first, cols);
@@ -269,7 +272,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
         softmax_land(local + s * VECS * BLOCK, &place, x_first + row * x_stride, row < rows);
     }
     kf_cluster_wait();
-    int stage = 0, turn = 0;
+    int stage = 0, turn = 0; /* use number `turn` of the slots: two sets, in turn */
     for (long long row = place.row; row < rows; row += step) {
         kf_pack *const landing = local + stage * VECS * BLOCK;
         kf_pack data[VECS];
@@ -289,8 +292,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
         for (int i = 0; i < VECS; i++)
             sum += softmax_keep(&kept[i], data[i], base, zero);
         sum = kf_warp_sum(sum, KF_WARP);
-        float4 *const slot = slots + turn * ROW_SLOTS;
-        kf_row_share(&place, make_float4(max, sum, 0.0f, 0.0f), slot);
+        float4 *const slot = slots + turn % 2 * (ROW_SLOTS + 1);
+        kf_row_share(&place, make_float4(max, sum, 0.0f, 0.0f), slot, turn / 2 % 2);
+        if (threadIdx.x == 0)
+            kf_slots_expect(slot); /* the use after the next */
         const float scale = softmax_gather(max, slot, ROW_SLOTS);
         kf_storage *const y_row = y + y_offset + row * y_stride;
 #pragma unroll
@@ -299,7 +304,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
                 kf_row_put(&place, y_row, i, softmax_scaled(&kept[i], base, scale, zero_again),
                            true);
         stage = stage + 1 < STAGES ? stage + 1 : 0;
-        turn ^= 1; /* a warp that writes here again has met all readers at the barrier between */
+        turn++; /* who writes here again has met all who read here at the use between */
     }
 }
 #endif

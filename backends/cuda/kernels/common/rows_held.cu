@@ -149,8 +149,44 @@ __device__ inline float4 *kf_row_slots(const kf_place *p, kf_pack *local, int he
 }
 
 #if CLUSTER > 1
-/* All groups of the cluster have started: a store into local memory of one that has not is lost.
- * Arrive before the loads, so that the wait costs nothing. */
+/* Groups of a cluster write into each other's slots by st.async, which counts its bytes at a
+ * barrier in the receiver's local memory. A barrier of the cluster would do with fewer words, but
+ * its release waits for the group's stores to global memory: 3 us a row where clusters stay. */
+#define ROW_BYTES (ROW_SLOTS * 16)
+
+__device__ inline unsigned kf_local_address(const void *place)
+{
+    return (unsigned)__cvta_generic_to_shared(place);
+}
+
+/* The barrier of a set of slots stands behind it. */
+__device__ inline unsigned kf_slots_barrier(const float4 *slot)
+{
+    return kf_local_address(slot + ROW_SLOTS);
+}
+
+/* The next ROW_BYTES that arrive complete the barrier's phase. One thread. */
+__device__ inline void kf_slots_expect(const float4 *slot)
+{
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(kf_slots_barrier(slot)),
+        "r"(ROW_BYTES)
+        : "memory");
+}
+
+/* Before kf_cluster_arrive(). */
+__device__ inline void kf_slots_open(const float4 *slot)
+{
+    if (threadIdx.x == 0) {
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(kf_slots_barrier(slot))
+                     : "memory");
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        kf_slots_expect(slot);
+    }
+}
+
+/* All groups of the cluster have started and opened their slots: what is stored into local memory
+ * of one that has not is lost. Arrive before the loads, so that the wait costs nothing. */
 __device__ inline void kf_cluster_arrive(void)
 {
     asm volatile("barrier.cluster.arrive.relaxed.aligned;");
@@ -161,27 +197,44 @@ __device__ inline void kf_cluster_wait(void)
     asm volatile("barrier.cluster.wait.aligned;");
 }
 
-__device__ inline void kf_cluster_publish(float4 *slot, int peer, float4 value)
+__device__ inline unsigned kf_at_peer(unsigned here, int peer)
 {
-    const unsigned here = (unsigned)__cvta_generic_to_shared(slot);
     unsigned there;
     asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(peer));
-    asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(there), "f"(value.x),
-                 "f"(value.y), "f"(value.z), "f"(value.w)
+    return there;
+}
+
+__device__ inline void kf_slots_publish(const float4 *slot, int number, int peer, float4 value)
+{
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, "
+                 "%4}, [%5];" ::"r"(kf_at_peer(kf_local_address(slot + number), peer)),
+                 "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w),
+                 "r"(kf_at_peer(kf_slots_barrier(slot), peer))
+                 : "memory");
+}
+
+__device__ inline void kf_slots_wait(const float4 *slot, int phase)
+{
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                 "@!done bra again;\n"
+                 "}" ::"r"(kf_slots_barrier(slot)),
+                 "r"(phase)
                  : "memory");
 }
 #endif
 
-/* Every warp of the row has written its `mine` into the row's slots and may read all ROW_SLOTS. One
- * barrier; these slots once per launch, or every other time in a loop. With PARTS groups per row
- * each warp writes into the local memory of all of them. */
-__device__ inline void kf_row_share(const kf_place *p, float4 mine, float4 *slot)
+/* Every warp of the row has written its `mine` into the row's slots and may read all ROW_SLOTS.
+ * With PARTS groups per row each warp writes to all of them; `phase` counts the uses of a set of
+ * slots, modulo 2. Within one group: one barrier, and a set is used once per launch. */
+__device__ inline void kf_row_share(const kf_place *p, float4 mine, float4 *slot, int phase)
 {
 #if CLUSTER > 1
     if (p->lane % KF_WARP < CLUSTER)
-        kf_cluster_publish(&slot[p->part * ROW_WARPS + p->lane / KF_WARP], p->lane % KF_WARP, mine);
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+        kf_slots_publish(slot, p->part * ROW_WARPS + p->lane / KF_WARP, p->lane % KF_WARP, mine);
+    kf_slots_wait(slot, phase);
 #else
     if (p->lane % KF_WARP == 0)
         slot[p->lane / KF_WARP] = mine;
