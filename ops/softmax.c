@@ -66,12 +66,6 @@ static const kf_knob_decl knobs[] = {
      .value_count = 4,
      .values = {2, 4, 8, 16},
      .help = "groups that share a row"},
-    {.name = "STAGES",
-     .variants = "fused_cluster",
-     .value_count = 6,
-     .values = {0, 1, 2, 3, 4, 6},
-     .help = "rows on their way into local memory while clusters that stay reduce another; 0 = a "
-             "cluster per row"},
 };
 
 /* ---- plans: fused -------------------------------------------------------------------------- */
@@ -81,9 +75,7 @@ static kf_grid fused_grid(const softmax_shape *s, int64_t rows, const kf_config 
 {
     const int64_t least = config->knob[LEAST_GROUPS];
     const int64_t cap = target->registers_per_unit / (s->block * least) / 8 * 8;
-    return (kf_grid){.groups = s->stages
-                                   ? softmax_stream_clusters(rows, s->cluster, target) * s->cluster
-                                   : kf_ceil_div(rows, s->rows) * s->cluster,
+    return (kf_grid){.groups = kf_ceil_div(rows, s->rows) * s->cluster,
                      .threads = (int)s->block,
                      .cluster = s->cluster > 1 ? (int)s->cluster : 0,
                      .local_bytes = s->local_bytes,
@@ -186,10 +178,8 @@ static void plan_cluster(kf_plan *p, const kf_problem *problem, const kf_config 
     const int64_t parts = s.cluster * s.block / kf_warp_lanes(target);
     const int64_t specials = on_chip_specials(p, &s, problem->dim[ROWS] * s.cluster, parts);
     const bool exact = s.aligned || problem->dtype == KF_F32;
-    kf_step *step = add_fused(p, config->knob[STAGES] ? "softmax_stream" : "softmax_cluster", &s,
-                              fused_work(p, specials, exact), 1);
+    kf_step *step = add_fused(p, "softmax_cluster", &s, fused_work(p, specials, exact), 1);
     kf_step_knob(step, p, CLUSTER);
-    kf_step_knob(step, p, STAGES);
     set_error(p, s.block * s.cluster, 1);
 }
 

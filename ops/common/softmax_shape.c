@@ -25,13 +25,6 @@ int64_t softmax_kept_packs(const kf_problem *problem, const kf_config *config)
     return config->knob[ONCE] ? 2 : 0;
 }
 
-int64_t softmax_stream_clusters(int64_t rows, int64_t cluster, const kf_target *target)
-{
-    const int64_t units = target->units - target->units % 16; /* 16 or 18 to a set that can join */
-    const int64_t turns = kf_ceil_div(rows, kf_at_least(units / cluster, 1));
-    return kf_ceil_div(rows, turns);
-}
-
 softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *config,
                                const kf_target *target, bool cluster)
 {
@@ -39,7 +32,6 @@ softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *confi
                        .cluster = cluster ? config->knob[CLUSTER] : 1,
                        .local_vecs = config->knob[LOCAL_VECS],
                        .aligned = softmax_aligned(problem)};
-    s.stages = cluster ? config->knob[STAGES] : 0;
     s.threads = cluster ? s.block : config->knob[THREADS_PER_ROW];
     s.rows = kf_at_least(s.block / s.threads, 1);
     s.vecs = kf_ceil_div(kf_row_vectors(problem), s.threads * s.cluster);
@@ -47,9 +39,8 @@ softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *confi
     s.edges = kf_row_edges(problem, s.threads, s.aligned);
     s.whole = s.aligned && problem->dim[ROWS] % s.rows == 0 &&
               kf_row_vectors(problem) == s.threads * s.cluster * s.vecs;
-    const int64_t slots = s.rows * kf_row_slot_bytes(target, s.threads, s.cluster);
-    s.local_bytes = kf_local_vectors(s.stages ? s.stages * s.vecs * s.block * 16 + 2 * slots
-                                              : s.local_vecs * s.block * 16 * s.packs + slots);
+    s.local_bytes = kf_local_vectors(s.local_vecs * s.block * 16 * s.packs +
+                                     s.rows * kf_row_slot_bytes(target, s.threads, s.cluster));
     return s;
 }
 
@@ -73,9 +64,8 @@ static int64_t default_threads(const kf_problem *problem)
         return kf_at_most(kf_power_of_two_above(kf_ceil_div(v, 2)), 16);
     if (v <= 128)
         return half || v > 64 ? 32 : 16;
-    if (v <= 512 || half)
-        return kf_power_of_two_above(kf_ceil_div(v, v <= 512 ? 4 : 8));
-    return kf_power_of_two_above(kf_ceil_div(v, v <= 2048 ? 2 : 8));
+    const int64_t each = v <= 512 ? 4 : v > 2048 ? 8 : half ? 4 : 2;
+    return kf_power_of_two_above(kf_ceil_div(v, each));
 }
 
 void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config)
@@ -95,7 +85,11 @@ void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, 
     kf_config_default(config, BLOCK, kf_at_most(kf_at_least(threads, many ? 256 : 128), most));
     const int64_t block = config->knob[BLOCK];
     const int64_t vecs = kf_ceil_div(kf_row_vectors(problem), kf_at_least(threads, 1));
-    kf_config_default(config, LEAST_GROUPS, half && block == 512 && vecs > 4 ? 2 : 1);
+    const int64_t full = softmax_aligned(problem) ? 2048 : 1536; /* threads on a unit */
+    kf_config_default(config, LEAST_GROUPS,
+                      half && block == 512 && vecs > 4     ? 2
+                      : !half && block >= 512 && vecs <= 3 ? kf_at_least(full / block, 1)
+                                                           : 1);
     const int64_t room = kf_at_most(register_vecs(target, block, config->knob[LEAST_GROUPS]),
                                     block >= 1024 || config->knob[LEAST_GROUPS] > 1 ? 8 : 16);
     int64_t parked = vecs > room ? vecs - room : 0;
@@ -107,26 +101,29 @@ void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, 
     kf_config_default(config, ONLINE, vecs - config->knob[LOCAL_VECS] > room + 2);
 }
 
-/* Parts of 128 KiB (f32) and 64 KiB (16 bit, two groups to a unit) lost least to the exchange. */
+/* Parts of eight vectors per thread, half of them parked, in 256 (16 bit) or 512 threads (f32):
+ * small enough that several groups on a unit hide each other's waits. Rows too long for that get
+ * larger parts. */
 void softmax_defaults_cluster(const kf_problem *problem, const kf_target *target, kf_config *config)
 {
+    enum { PART_VECS = 8 };
     const bool half = kf_dtype_bytes(problem->dtype) == 2;
-    const int64_t v = kf_row_vectors(problem);
-    const int64_t block = v > 512 * 16 * 16 ? 1024
-                          : v > 2048        ? 512
-                                            : kf_power_of_two_above(kf_ceil_div(v, 4)) / 2;
-    kf_config_default(config, STAGES, 0);
-    kf_config_default(config, BLOCK, kf_at_most(kf_at_least(block, 64), target->max_threads));
-    const int64_t group = config->knob[BLOCK] * 16;
+    const int64_t v = kf_row_vectors(problem), usual = half ? 256 : 512;
+    const int64_t least = kf_power_of_two_above(kf_ceil_div(v, 2 * PART_VECS));
+    const int64_t block = v > usual * PART_VECS * target->max_cluster ? 1024
+                          : least < usual                             ? kf_at_least(least, 64)
+                                                                      : usual;
+    kf_config_default(config, BLOCK, kf_at_most(block, target->max_threads));
+    const int64_t group = config->knob[BLOCK] * PART_VECS;
     kf_config_default(config, CLUSTER,
                       kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, group)), 2),
                                  target->max_cluster));
     const int64_t vecs = kf_ceil_div(v, config->knob[BLOCK] * config->knob[CLUSTER]);
-    const bool pair = half && config->knob[BLOCK] == 512 && vecs > 4 && !config->knob[STAGES];
-    kf_config_default(config, LEAST_GROUPS, pair ? 2 : 1);
-    const int64_t room = pair || config->knob[BLOCK] >= 1024 ? 8 : 16;
-    kf_config_default(config, LOCAL_VECS,
-                      config->knob[STAGES] ? 0 : kf_at_most(vecs > room ? vecs - room : 0, 13));
+    const bool several = config->knob[BLOCK] <= 512 && vecs <= PART_VECS + 1;
+    kf_config_default(config, LEAST_GROUPS,
+                      several ? kf_at_most(1024 / config->knob[BLOCK], 4) : 1);
+    const int64_t room = several ? PART_VECS / 2 : PART_VECS;
+    kf_config_default(config, LOCAL_VECS, kf_at_most(vecs > room ? vecs - room : 0, 13));
     kf_config_default(config, ONCE, 0);
 }
 
@@ -210,9 +207,6 @@ kf_status softmax_fits_cluster(const kf_problem *problem, const kf_config *confi
     if (status == KF_OK && s.block < kf_warp_lanes(target))
         return kf_fail(KF_UNSUPPORTED, "fused_cluster needs a BLOCK of at least %lld threads",
                        (long long)kf_warp_lanes(target));
-    if (status == KF_OK && s.stages && (!s.aligned || s.local_vecs))
-        return kf_fail(KF_UNSUPPORTED, "STAGES=%lld takes aligned rows and LOCAL_VECS=0",
-                       (long long)s.stages);
     return status == KF_OK ? check_on_chip(&s, config, target) : status;
 }
 

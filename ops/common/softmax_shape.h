@@ -8,13 +8,12 @@
 /* Of the tables of ops/softmax.c. */
 enum { X, Y };
 enum { ROWS, COLS };
-enum { BLOCK, THREADS_PER_ROW, LOCAL_VECS, LEAST_GROUPS, ONCE, ONLINE, CLUSTER, STAGES };
+enum { BLOCK, THREADS_PER_ROW, LOCAL_VECS, LEAST_GROUPS, ONCE, ONLINE, CLUSTER };
 
 typedef struct softmax_shape {
     int64_t block, threads, rows, cluster; /* threads and rows per group */
     int64_t vecs, local_vecs, edges;
-    int64_t packs;  /* that a vector takes on chip: 2 where its exponentials stay as floats */
-    int64_t stages; /* rows landing in local memory while another is reduced; 0 = none */
+    int64_t packs; /* that a vector takes on chip: 2 where its exponentials stay as floats */
     int64_t local_bytes;
     bool aligned;
     bool whole; /* the vectors fill every thread's share: WHOLE of the texts */
@@ -26,8 +25,6 @@ bool softmax_aligned(const kf_problem *problem);
 int64_t softmax_gather_specials(const kf_target *target, int64_t parts);
 /* 16-byte packs of floats that a vector's exponentials are kept in; 0 = they are computed again. */
 int64_t softmax_kept_packs(const kf_problem *problem, const kf_config *config);
-/* Clusters that stay: as many as fit at once, and each gets as many rows as the others. */
-int64_t softmax_stream_clusters(int64_t rows, int64_t cluster, const kf_target *target);
 /* The launch that the knobs describe; `cluster` for fused_cluster. */
 softmax_shape softmax_shape_of(const kf_problem *problem, const kf_config *config,
                                const kf_target *target, bool cluster);

@@ -31,7 +31,6 @@
 
 #ifdef KF_EDITOR
 #define LEAST_GROUPS 1
-#define STAGES 2
 #define KEPT 0
 #endif
 
@@ -132,7 +131,7 @@ __device__ inline float softmax_scale(const kf_place *p, float max, float sum, f
 #if CLUSTER > 1
     kf_cluster_wait();
 #endif
-    kf_row_share(p, make_float4(max, sum, 0.0f, 0.0f), slot, 0);
+    kf_row_share(p, make_float4(max, sum, 0.0f, 0.0f), slot);
     return softmax_gather(max, slot, ROW_SLOTS);
 }
 
@@ -232,80 +231,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     kf_storage *const y_row = y + y_offset + place.row * y_stride;
     kf_place_columns(&place, x_row, cols);
     softmax_row(&place, x_row, y_row, local, (unsigned)(rows >> 62), (unsigned)(cols >> 62));
-}
-#endif
-
-#if KF_ENTRY(softmax_stream)
-//: only cuda: clusters
-/* softmax_cluster with clusters that stay: each takes every (groups / CLUSTER)-th row and keeps the
- * parts of the next STAGES rows on their way into local memory, so that the memory is busy while a
- * row is reduced. Rows are whole vectors (ALIGNED). Counts per row as softmax_cluster. */
-__device__ inline void softmax_land(kf_pack *landing, const kf_place *p, const kf_storage *x_row,
-                                    bool present)
-{
-    if (present)
-#pragma unroll
-        for (int i = 0; i < VECS; i++)
-            kf_park(&landing[i * BLOCK + threadIdx.x], x_row + p->first, kf_vector(p, i),
-                    HELD_END(p), -KF_INFINITY);
-    kf_park_close(); /* an empty batch too: they are counted */
-}
-
-extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
-    softmax_stream(const kf_storage *__restrict__ x, long long x_offset, kf_storage *__restrict__ y,
-                   long long y_offset, long long rows, long long cols, long long x_stride,
-                   long long y_stride)
-{
-    extern __shared__ kf_pack local[];
-    float4 *const slots = (float4 *)(local + STAGES * VECS * BLOCK);
-    const unsigned zero = (unsigned)(rows >> 62), zero_again = (unsigned)(cols >> 62);
-    const long long step = gridDim.x / CLUSTER;
-    const kf_storage *const x_first = x + x_offset;
-    kf_place place;
-    kf_slots_open(slots);
-    kf_slots_open(slots + ROW_SLOTS + 1);
-    kf_cluster_arrive();
-    kf_place_row(&place, rows);
-    kf_place_columns(&place, x_first, cols);
-    for (int s = 0; s < STAGES; s++) {
-        const long long row = place.row + s * step;
-        softmax_land(local + s * VECS * BLOCK, &place, x_first + row * x_stride, row < rows);
-    }
-    kf_cluster_wait();
-    int stage = 0, turn = 0; /* use number `turn` of the slots: two sets, in turn */
-    for (long long row = place.row; row < rows; row += step) {
-        kf_pack *const landing = local + stage * VECS * BLOCK;
-        kf_pack data[VECS];
-        softmax_kept kept[VECS];
-        float max = -KF_INFINITY, sum = 0.0f;
-        kf_park_wait_but<STAGES - 1>();
-#pragma unroll
-        for (int i = 0; i < VECS; i++) {
-            data[i] = landing[i * BLOCK + threadIdx.x];
-            max = fmaxf(max, kf_pack_max(data[i]));
-        }
-        max = kf_warp_max(max, KF_WARP);
-        const long long next = row + STAGES * step; /* every thread refills what it has read */
-        softmax_land(landing, &place, x_first + next * x_stride, next < rows);
-        const float base = softmax_base(max);
-#pragma unroll
-        for (int i = 0; i < VECS; i++)
-            sum += softmax_keep(&kept[i], data[i], base, zero);
-        sum = kf_warp_sum(sum, KF_WARP);
-        float4 *const slot = slots + turn % 2 * (ROW_SLOTS + 1);
-        kf_row_share(&place, make_float4(max, sum, 0.0f, 0.0f), slot, turn / 2 % 2);
-        if (threadIdx.x == 0)
-            kf_slots_expect(slot); /* the use after the next */
-        const float scale = softmax_gather(max, slot, ROW_SLOTS);
-        kf_storage *const y_row = y + y_offset + row * y_stride;
-#pragma unroll
-        for (int i = 0; i < VECS; i++)
-            if (kf_has(&place, i))
-                kf_row_put(&place, y_row, i, softmax_scaled(&kept[i], base, scale, zero_again),
-                           true);
-        stage = stage + 1 < STAGES ? stage + 1 : 0;
-        turn++; /* who writes here again has met all who read here at the use between */
-    }
 }
 #endif
 

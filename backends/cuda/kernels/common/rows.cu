@@ -90,22 +90,6 @@ __device__ inline void kf_park(kf_pack *place, const kf_storage *from, int v, in
 #endif
 }
 
-/* Closes the batch of vectors parked since the last one. */
-__device__ inline void kf_park_close(void)
-{
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-/* All batches but the LATER youngest have arrived. */
-template <int LATER> __device__ inline void kf_park_wait_but(void)
-{
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_group %0;" ::"n"(LATER) : "memory");
-#endif
-}
-
 __device__ inline void kf_park_wait(void)
 {
 #if __CUDA_ARCH__ >= 800
