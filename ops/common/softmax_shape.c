@@ -3,7 +3,7 @@
 #include "../../core/backend.h"
 #include "rows.h"
 
-enum { MAX_COLS = 1 << 30 };
+enum { MAX_COLS = 1 << 30, MOST_PARKED = 13 }; /* the largest LOCAL_VECS */
 
 /* Every row of both tensors is whole aligned vectors: the texts leave the edges out. */
 bool softmax_aligned(const kf_problem *problem)
@@ -79,10 +79,12 @@ void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, 
         threads = kf_at_most(threads, config->knob[BLOCK]);
     kf_config_default(config, THREADS_PER_ROW, threads);
     threads = config->knob[THREADS_PER_ROW];
-    /* many long rows: groups of 256 threads turn over less often */
-    const bool many =
-        problem->dim[ROWS] >= 8192 && kf_row_vectors(problem) >= 512 && threads == 128 && half;
-    kf_config_default(config, BLOCK, kf_at_most(kf_at_least(threads, many ? 256 : 128), most));
+    /* many long rows: larger groups turn over less often (16384x4096 f32: 128.8 us in groups of
+     * 1024, 130.1 in groups of 512) */
+    const bool many = problem->dim[ROWS] >= 8192 && softmax_aligned(problem) &&
+                      kf_row_vectors(problem) >= 512 && threads == (half ? 128 : 512);
+    kf_config_default(config, BLOCK,
+                      kf_at_most(kf_at_least(threads, many ? 2 * threads : 128), most));
     const int64_t block = config->knob[BLOCK];
     const int64_t vecs = kf_ceil_div(kf_row_vectors(problem), kf_at_least(threads, 1));
     const int64_t full = softmax_aligned(problem) ? 2048 : 1536; /* threads on a unit */
@@ -90,11 +92,14 @@ void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, 
                       half && block == 512 && vecs > 4     ? 2
                       : !half && block >= 512 && vecs <= 3 ? kf_at_least(full / block, 1)
                                                            : 1);
-    const int64_t room = kf_at_most(register_vecs(target, block, config->knob[LEAST_GROUPS]),
-                                    block >= 1024 || config->knob[LEAST_GROUPS] > 1 ? 8 : 16);
-    int64_t parked = vecs > room ? vecs - room : 0;
-    if (block * 16 * parked + kf_row_slot_bytes(target, block, 1) > target->local_bytes ||
-        parked > 13)
+    const bool tight = block >= 1024 || config->knob[LEAST_GROUPS] > 1;
+    const int64_t room =
+        kf_at_most(register_vecs(target, block, config->knob[LEAST_GROUPS]), tight ? 8 : 16);
+    /* a group of 1024 that parks at all parks two more: NVIDIA's OpenCL spills at 8 (8192x50257
+     * f32: 883 us, 799 with 6) */
+    const int64_t over = kf_at_least(vecs - room, 0), spare = over && block >= 1024 ? 2 : 0;
+    int64_t parked = over > MOST_PARKED ? 0 : kf_at_most(over + spare, MOST_PARKED);
+    if (block * 16 * parked + kf_row_slot_bytes(target, block, 1) > target->local_bytes)
         parked = 0;
     kf_config_default(config, LOCAL_VECS, parked);
     kf_config_default(config, ONCE, 0);
@@ -123,7 +128,7 @@ void softmax_defaults_cluster(const kf_problem *problem, const kf_target *target
     kf_config_default(config, LEAST_GROUPS,
                       several ? kf_at_most(1024 / config->knob[BLOCK], 4) : 1);
     const int64_t room = several ? PART_VECS / 2 : PART_VECS;
-    kf_config_default(config, LOCAL_VECS, kf_at_most(vecs > room ? vecs - room : 0, 13));
+    kf_config_default(config, LOCAL_VECS, kf_at_most(vecs > room ? vecs - room : 0, MOST_PARKED));
     kf_config_default(config, ONCE, 0);
 }
 
