@@ -97,7 +97,8 @@ void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, 
         kf_at_most(register_vecs(target, block, config->knob[LEAST_GROUPS]), tight ? 8 : 16);
     /* a group of 1024 that parks at all parks two more: NVIDIA's OpenCL spills at 8 (8192x50257
      * f32: 883 us, 799 with 6) */
-    const int64_t over = kf_at_least(vecs - room, 0), spare = over && block >= 1024 ? 2 : 0;
+    const int64_t over = vecs > room + 1 ? vecs - room : 0; /* one more fits, tightly */
+    const int64_t spare = over && block >= 1024 ? 2 : 0;
     int64_t parked = over > MOST_PARKED ? 0 : kf_at_most(over + spare, MOST_PARKED);
     if (block * 16 * parked + kf_row_slot_bytes(target, block, 1) > target->local_bytes)
         parked = 0;

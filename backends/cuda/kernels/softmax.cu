@@ -7,25 +7,35 @@
  * warps needs one: each warp takes its own maximum and sum, the warps exchange the pairs, and the
  * difference of maxima goes into the factor that every exponential is multiplied by anyway.
  *
- * Rows of odd widths: common/rows.cu.
+ * Where a row lies: common/rows.cu (odd widths), common/rows_held.cu (shares, clusters).
  *
- * Predicted, then measured on an H200 (CUDA graph, cold), us. The copy of the same size takes 33.1,
- * 127.2, 252.1 (f32 4096x4096, 16384x4096, 4096x32768) and 17.3, 64.4, 127.2 (bf16).
+ * Predicted, then measured on H200s (CUDA graph, cold; cards differ by 1 %), us. The copy of the
+ * same size takes 33.1, 127.3, 252.1 (f32 4096x4096, 16384x4096, 4096x32768) and 17.3, 64.4, 127.2
+ * (bf16).
  *
- * - Near the copy once a row stays on chip: f32 33.5, 129.4, 257.9; bf16 18.2, 65.7, 130.7. Held.
+ * - Near the copy once a row stays on chip: f32 33.8, 129.9, 257.3; bf16 18.1, 65.7, 131.2. Held.
+ *
+ * - What is left at 16384x4096 is the start, when only loads run, and the end, when only stores do.
+ *   So many threads with two vectors each beat few with sixteen (129.4 against 129.7), and two rows
+ *   to a group of 1024 beat one to a group of 512 (128.8 against 130.1, one process).
  *
  * - One barrier instead of two saves a round trip per row: 1 us of 260 at 4096x32768 f32, nothing
  *   at 4096 columns, where other groups hide it. Kept.
  *
- * - Edges apart cost one scalar access per thread: 16384x4097 130.4, 8192x50257 796 (50256: 799).
+ * - Edges apart cost one scalar access per thread: 16384x4097 129.9, 8192x50257 799 (50256: 802).
  *
  * - 16-bit rows kept packed put two groups of 64 KiB rows on a unit: bf16 4096x32768 from 142 (as
- *   floats, one group) to 130.7. Needs kf_again: 208 with unpacked floats shared between passes.
- *   The second exp2 costs nothing at 4096 columns; over clusters it does (1024x131072: 139.7).
+ *   floats, one group) to 131. Needs kf_again: 208 with unpacked floats shared between passes. The
+ *   second exp2 costs nothing: with ONCE=1 every shape takes as long or longer.
+ *
+ * - Clusters hang on how their groups meet, not on the exponentials: at 1024x131072 bf16 the second
+ *   exp2 was blamed for 140.7 us; st.async instead of a cluster barrier made it 131.2, and only
+ *   then did small parts (eight groups of 256) beat large ones. f32: 261.4.
  *
  * - Dropped: persistent groups that load the next row while storing this one (139 to 146 at
- *   16384x4096 f32); exponentials of early vectors while later ones arrive (the loads sink below
- *   them: equal or slower); clusters where one group can hold the row (4096x32768 bf16 138).
+ *   16384x4096 f32); clusters that stay, with the next rows landing in local memory (215 at
+ *   1024x131072 bf16: with one group on a unit every exchange is waited for); exponentials of early
+ *   vectors while later ones arrive (the loads sink below them: equal or slower).
  *
  * SPDX-License-Identifier: Apache-2.0 */
 
