@@ -297,13 +297,21 @@ softmax_online(const __global kf_storage *restrict x, long x_offset,
 
 static inline float softmax_item_max(const __global kf_storage *row, int cols)
 {
-    float8 wide = -KF_INFINITY;
+    float8 wide[4] = {-KF_INFINITY, -KF_INFINITY, -KF_INFINITY,
+                      -KF_INFINITY}; /* four chains: 5 % */
     int i = 0;
+    for (; i + 32 <= cols; i += 32)
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const float8 value = kf_load8(row, i + 8 * k);
+            wide[k] = value > wide[k] ? value : wide[k]; /* passes over NaN: the sum will tell */
+        }
     for (; i + 8 <= cols; i += 8) {
         const float8 value = kf_load8(row, i);
-        wide = value > wide ? value : wide; /* passes over NaN: the sum will tell */
+        wide[0] = value > wide[0] ? value : wide[0];
     }
-    float4 four = fmax(wide.lo, wide.hi);
+    wide[0] = fmax(fmax(wide[0], wide[1]), fmax(wide[2], wide[3]));
+    float4 four = fmax(wide[0].lo, wide[0].hi);
     float max = fmax(fmax(four.x, four.y), fmax(four.z, four.w));
     for (; i < cols; i++)
         max = fmax(max, kf_load(row, i));
