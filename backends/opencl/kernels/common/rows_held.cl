@@ -80,19 +80,6 @@ static inline int kf_edge_column(const kf_place *p, int i)
     return p->part == 0 ? kf_edge(p->span, p->lane + i * THREADS_PER_ROW) : -1;
 }
 
-/* Elements of the row that this thread holds. */
-static inline int kf_held_count(const kf_place *p)
-{
-    int count = 0;
-#pragma unroll
-    for (int i = 0; i < VECS; i++)
-        count += kf_has(p, i) ? KF_VEC : 0;
-#pragma unroll
-    for (int i = 0; i < EDGES; i++)
-        count += kf_edge_column(p, i) >= 0;
-    return count;
-}
-
 typedef struct kf_held {
     kf_pack data[REGISTER_VECS];
     float edge[EDGE_SLOTS];
