@@ -72,23 +72,57 @@ void kf_compare_reset(kf_verify_report *report)
     *report = (kf_verify_report){.first_bad = -1};
 }
 
+static void judge_element(kf_dtype dtype, double got, double want, double bound, int64_t index,
+                          kf_verify_report *report)
+{
+    double error = element_error(got, want);
+    const bool judged = near_overflow(dtype, got, want, bound, &error);
+    const bool met = error == 0 && (judged || !isfinite(want)); /* here the bound may be NaN */
+    const double ratio = error == 0 ? 0 : error / bound;
+    report->max_error = error > report->max_error ? error : report->max_error;
+    if (isfinite(bound) && bound > report->max_bound)
+        report->max_bound = bound;
+    if (!(ratio <= report->worst_ratio))
+        report->worst_ratio = isnan(ratio) ? INFINITY : ratio;
+    if (!met && (!(error <= bound) || isinf(error)))
+        note_bad(report, index, got, want, bound);
+}
+
+/* Elements of which none is special: everything finite, far from overflow, and passed. Then the
+ * report is as if judge_element had seen each; else false, and it is as it was. */
+static bool plain_stretch(kf_dtype dtype, const double *got, const double *want,
+                          const double *bound, int64_t count, kf_verify_report *report)
+{
+    const double least = overflow_from(dtype);
+    double max_error = report->max_error, max_bound = report->max_bound,
+           worst = report->worst_ratio;
+    bool plain = true;
+    for (int64_t i = 0; i < count; i++) {
+        const double error = fabs(got[i] - want[i]), ratio = error / bound[i];
+        plain &= error <= bound[i] && bound[i] > 0 && fabs(want[i]) + bound[i] < least;
+        max_error = error > max_error ? error : max_error;
+        max_bound = bound[i] > max_bound ? bound[i] : max_bound;
+        worst = ratio > worst ? ratio : worst;
+    }
+    if (!plain)
+        return false;
+    report->max_error = max_error;
+    report->max_bound = max_bound;
+    report->worst_ratio = worst;
+    return true;
+}
+
 void kf_compare_more(kf_dtype dtype, const void *got, const double *want, const double *bound,
                      int64_t first, int64_t count, kf_verify_report *report)
 {
-    for (int64_t i = 0; i < count; i++) {
-        const double value = kf_load(got, dtype, i);
-        double error = element_error(value, want[i]);
-        const bool judged = near_overflow(dtype, value, want[i], bound[i], &error);
-        const bool met =
-            error == 0 && (judged || !isfinite(want[i])); /* here the bound may be NaN */
-        const double ratio = error == 0 ? 0 : error / bound[i];
-        report->max_error = error > report->max_error ? error : report->max_error;
-        if (isfinite(bound[i]) && bound[i] > report->max_bound)
-            report->max_bound = bound[i];
-        if (!(ratio <= report->worst_ratio))
-            report->worst_ratio = isnan(ratio) ? INFINITY : ratio;
-        if (!met && (!(error <= bound[i]) || isinf(error)))
-            note_bad(report, first + i, value, want[i], bound[i]);
+    double value[STRETCH];
+    for (int64_t at = 0; at < count; at += STRETCH) {
+        const int64_t n = count - at < STRETCH ? count - at : STRETCH;
+        kf_load_many(got, dtype, at, 1, value, n);
+        if (plain_stretch(dtype, value, want + at, bound + at, n, report))
+            continue;
+        for (int64_t i = 0; i < n; i++)
+            judge_element(dtype, value[i], want[at + i], bound[at + i], first + at + i, report);
     }
     report->checked += count;
 }
@@ -128,8 +162,11 @@ void kf_tally_zeros(kf_dtype dtype, const void *got, const double *want, int64_t
                     kf_tally *tally)
 {
     const double tiny = 2 * kf_dtype_floor(dtype); /* flushing below it is admitted */
+    double value[STRETCH];
     for (int64_t i = 0; i < count; i++) {
-        const bool zero = kf_load(got, dtype, i) == 0;
+        if (i % STRETCH == 0)
+            kf_load_many(got, dtype, i, 1, value, count - i < STRETCH ? count - i : STRETCH);
+        const bool zero = value[i % STRETCH] == 0;
         tally->nonzero_want += want[i] != 0; /* NaN counts */
         tally->nonzero_got += !zero;
         tally->lost += zero && fabs(want[i]) > tiny;
@@ -140,18 +177,22 @@ void kf_tally_zeros(kf_dtype dtype, const void *got, const double *want, int64_t
 /* What ref + 0.3 - 0.3 loses in the storage type: the floor of testing.md 3. */
 static void floor_errors(kf_dtype dtype, const double *want, double *error, int64_t count)
 {
-    uint32_t stored[STRETCH]; /* room for any dtype that the rule is for */
     double value[STRETCH];
-    kf_store_many(stored, dtype, 0, 1, want, count);
-    kf_load_many(stored, dtype, 0, 1, value, count);
+    memcpy(value, want, (size_t)count * sizeof *value);
+    kf_round_many(dtype, value, count);
     for (int step = 0; step < 2; step++) {
         for (int64_t i = 0; i < count; i++)
             value[i] += step ? -0.3 : 0.3;
-        kf_store_many(stored, dtype, 0, 1, value, count);
-        kf_load_many(stored, dtype, 0, 1, value, count);
+        kf_round_many(dtype, value, count);
     }
     for (int64_t i = 0; i < count; i++)
         error[i] = fabs(value[i] - want[i]);
+}
+
+/* NaN never is. */
+static double larger(double most, double value)
+{
+    return value > most ? value : most;
 }
 
 static void tally_stretch(kf_dtype dtype, const void *got, const void *unfused, const double *want,
@@ -165,10 +206,10 @@ static void tally_stretch(kf_dtype dtype, const void *got, const void *unfused, 
     for (int64_t i = 0; i < count; i++) {
         if (!isfinite(want[i]) || fabs(want[i]) > most || !isfinite(a[i]) || !isfinite(b[i]))
             continue;
-        tally->fused_error = fmax(tally->fused_error, fabs(a[i] - want[i]));
-        tally->unfused_error = fmax(tally->unfused_error, fabs(b[i] - want[i]));
+        tally->fused_error = larger(tally->fused_error, fabs(a[i] - want[i]));
+        tally->unfused_error = larger(tally->unfused_error, fabs(b[i] - want[i]));
         if (isfinite(floor_error[i]))
-            tally->floor_error = fmax(tally->floor_error, floor_error[i]);
+            tally->floor_error = larger(tally->floor_error, floor_error[i]);
     }
 }
 

@@ -1,22 +1,35 @@
 /* Bulk conversion and gathering of tensor elements on the host. SPDX-License-Identifier: Apache-2.0
  */
 #include "convert.h"
+#include <math.h>
 #include <string.h>
 
-/* Nearest even on the bits of the double. Only for values whose result is a normal number below the
- * largest binade's end; everything else (zero, subnormal, huge, infinite, NaN) takes kf_store. */
-static uint16_t round16(double value, int mantissa, int bias, kf_dtype dtype)
+/* A double of this size has its last bit where the type's subnormal numbers have theirs. */
+static inline double subnormal_ruler(kf_dtype dtype)
+{
+    return dtype == KF_F16 ? 0x1.8p28 : 0x1.8p-81;
+}
+
+/* Nearest even on the bits of the double; what becomes subnormal is rounded by an addition. Huge,
+ * infinite and NaN take kf_store. */
+static inline uint16_t round16(double value, int mantissa, int bias, kf_dtype dtype)
 {
     const int shift = 52 - mantissa;
-    uint64_t bits;
+    uint64_t bits, base;
     memcpy(&bits, &value, sizeof bits);
     const int exponent = (int)(bits >> 52 & 2047) - 1023;
-    if (exponent < 1 - bias || exponent >= bias) {
+    const uint16_t sign = (uint16_t)(bits >> 48 & 0x8000);
+    if (exponent >= bias) {
         uint16_t slow;
         kf_store(&slow, dtype, 0, value);
         return slow;
     }
-    const uint16_t sign = (uint16_t)(bits >> 48 & 0x8000);
+    if (exponent < 1 - bias) {
+        const double ruler = subnormal_ruler(dtype), sum = fabs(value) + ruler;
+        memcpy(&bits, &sum, sizeof bits);
+        memcpy(&base, &ruler, sizeof base);
+        return sign | (uint16_t)(bits - base);
+    }
     bits &= INT64_MAX;
     bits += ((uint64_t)1 << (shift - 1)) - 1 + (bits >> shift & 1);
     return sign | (uint16_t)((bits >> shift) - ((uint64_t)(1023 - bias) << mantissa));
@@ -41,15 +54,18 @@ void kf_store_many(void *data, kf_dtype dtype, int64_t first, int64_t stride, co
             kf_store(data, dtype, first + i * stride, value[i]);
 }
 
-/* A half with its exponent moved up by 112 is a float, but for the two ends of the range. */
+/* A half with its exponent moved up by 112 is a float, but for the two ends of the range. Small
+ * probabilities are subnormal halves, so these must be fast too. */
 static double half_value(const uint16_t *bits)
 {
     const uint32_t exponent = *bits >> 10 & 31;
     const uint32_t wide =
         (uint32_t)(*bits & 0x8000) << 16 | (exponent + 112) << 23 | (uint32_t)(*bits & 1023) << 13;
     float value;
-    if (exponent == 0 || exponent == 31)
+    if (exponent == 31)
         return kf_load(bits, KF_F16, 0);
+    if (exponent == 0)
+        return (*bits & 0x8000 ? -0x1p-24 : 0x1p-24) * (*bits & 1023);
     memcpy(&value, &wide, sizeof value);
     return value;
 }
@@ -79,6 +95,44 @@ void kf_load_many(const void *data, kf_dtype dtype, int64_t first, int64_t strid
     else
         for (int64_t i = 0; i < count; i++)
             value[i] = kf_load(data, dtype, first + i * stride);
+}
+
+/* As round16, and read again: the mantissa's other bits become 0. */
+static inline double rounded16(double value, int mantissa, int bias, kf_dtype dtype)
+{
+    const int shift = 52 - mantissa;
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const int exponent = (int)(bits >> 52 & 2047) - 1023;
+    if (exponent >= bias) {
+        uint16_t slow;
+        kf_store(&slow, dtype, 0, value);
+        return kf_load(&slow, dtype, 0);
+    }
+    if (exponent < 1 - bias) {
+        const double ruler = subnormal_ruler(dtype);
+        return copysign((fabs(value) + ruler) - ruler, value);
+    }
+    bits += ((uint64_t)1 << (shift - 1)) - 1 + (bits >> shift & 1);
+    bits &= ~(((uint64_t)1 << shift) - 1);
+    memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+
+void kf_round_many(kf_dtype dtype, double *value, int64_t count)
+{
+    if (dtype == KF_F16)
+        for (int64_t i = 0; i < count; i++)
+            value[i] = rounded16(value[i], 10, 15, dtype);
+    else if (dtype == KF_BF16)
+        for (int64_t i = 0; i < count; i++)
+            value[i] = rounded16(value[i], 7, 127, dtype);
+    else
+        for (int64_t i = 0; i < count; i++) {
+            uint64_t stored; /* room for any dtype */
+            kf_store(&stored, dtype, 0, value[i]);
+            value[i] = kf_load(&stored, dtype, 0);
+        }
 }
 
 int64_t kf_tensor_width(const kf_tensor *tensor)

@@ -10,6 +10,8 @@ void kf_store_many(void *data, kf_dtype dtype, int64_t first, int64_t stride, co
                    int64_t count);
 void kf_load_many(const void *data, kf_dtype dtype, int64_t first, int64_t stride, double *value,
                   int64_t count);
+/* Each value as it is after being stored and read again. */
+void kf_round_many(kf_dtype dtype, double *value, int64_t count);
 /* Gathers or scatters the elements of a strided tensor, C order, `count` from `first` on; packed is
  * contiguous. */
 void kf_gather(const kf_tensor *tensor, const void *data, int64_t first, int64_t count,

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = 4096, BLOCKS_PER_THREAD = 64 };
+enum { BLOCK = 4096, BLOCKS_PER_THREAD = 64, LANES = 64 };
 enum { PURPOSE_VALUES, PURPOSE_BITS };
 
 typedef struct fill {
@@ -37,47 +37,75 @@ uint64_t kf_random(uint64_t seed, int stream, uint64_t n)
 
 /* ---- reproducible functions --------------------------------------------------------------- */
 
+/* They work on LANES values at a time, in loops of a fixed length that compilers make vector
+ * instructions of: half of the time of a trial was spent here. Each lane does what it would do
+ * alone. */
+
 /* Natural logarithm of w in (0, 1]: w = 2^k m with m near 1, then the series in (m - 1) / (m + 1).
  */
-static double log_of(double w)
+static void log_of(const double *restrict w, double *restrict log)
 {
     const uint64_t half_root = 0x3fe6a09e667f3bcd; /* sqrt(1/2) */
-    uint64_t bits;
-    double m;
-    memcpy(&bits, &w, sizeof bits);
-    const int64_t k = (int64_t)(bits - half_root) >> 52;
-    bits -= (uint64_t)k << 52;
-    memcpy(&m, &bits, sizeof m);
-    const double s = (m - 1) / (m + 1), t = s * s;
-    double series = 1.0 / 17;
-    for (int n = 15; n >= 1; n -= 2)
-        series = series * t + 1.0 / n;
-    return (double)k * 0x1.62e42fefa39efp-1 + 2 * s * series;
+    double k[LANES], s[LANES], t[LANES], series[LANES];
+    for (int i = 0; i < LANES; i++) {
+        uint64_t bits;
+        memcpy(&bits, &w[i], sizeof bits);
+        const int64_t power = (int64_t)(bits - half_root) >> 52;
+        bits -= (uint64_t)power << 52;
+        k[i] = (double)power;
+        memcpy(&s[i], &bits, sizeof bits);
+    }
+    for (int i = 0; i < LANES; i++) {
+        s[i] = (s[i] - 1) / (s[i] + 1);
+        t[i] = s[i] * s[i];
+        series[i] = 1.0 / 17;
+    }
+    for (int n = 15; n >= 1; n -= 2) {
+        const double next = 1.0 / n;
+        for (int i = 0; i < LANES; i++)
+            series[i] = series[i] * t[i] + next;
+    }
+    for (int i = 0; i < LANES; i++)
+        log[i] = k[i] * 0x1.62e42fefa39efp-1 + 2 * s[i] * series[i];
 }
 
 /* Sine and cosine of a in [-pi/4, pi/4] by their series. */
-static void sine_cosine(double a, double *sine, double *cosine)
+static void sine_cosine(const double *restrict a, double *restrict sine, double *restrict cosine)
 {
-    const double t = a * a;
-    double s = 1, c = 1;
-    for (int n = 8; n >= 1; n--) {
-        s = 1 - s * t / ((2 * n) * (2 * n + 1));
-        c = 1 - c * t / ((2 * n - 1) * (2 * n));
+    double t[LANES];
+    for (int i = 0; i < LANES; i++) {
+        t[i] = a[i] * a[i];
+        sine[i] = cosine[i] = 1;
     }
-    *sine = s * a;
-    *cosine = c;
+    for (int n = 8; n >= 1; n--) {
+        const double odd = (2 * n) * (2 * n + 1), even = (2 * n - 1) * (2 * n);
+        for (int i = 0; i < LANES; i++) {
+            sine[i] = 1 - sine[i] * t[i] / odd;
+            cosine[i] = 1 - cosine[i] * t[i] / even;
+        }
+    }
+    for (int i = 0; i < LANES; i++)
+        sine[i] *= a[i];
 }
 
-/* Two independent N(0, 1): radius from the first word, angle (quadrant and rest) from the second.
- */
-static void box_muller(uint32_t a, uint32_t b, double *out)
+/* Pairs of independent N(0, 1), each from two words: radius from the first, angle (quadrant and
+ * rest) from the second. */
+static void box_muller(const uint32_t *word, double *out)
 {
-    const double radius = sqrt(-2 * log_of(((double)a + 0.5) * 0x1p-32));
-    double s, c;
-    sine_cosine((((double)(b & 0x3fffffff) + 0.5) * 0x1p-30 - 0.5) * 0x1.921fb54442d18p0, &s, &c);
-    const double x = b >> 30 & 1 ? -s : c, y = b >> 30 & 1 ? c : s, sign = b >> 31 ? -1 : 1;
-    out[0] = radius * (sign * x);
-    out[1] = radius * (sign * y);
+    double w[LANES], a[LANES], log[LANES], s[LANES], c[LANES];
+    for (int i = 0; i < LANES; i++) {
+        w[i] = ((double)word[2 * i] + 0.5) * 0x1p-32;
+        a[i] =
+            (((double)(word[2 * i + 1] & 0x3fffffff) + 0.5) * 0x1p-30 - 0.5) * 0x1.921fb54442d18p0;
+    }
+    log_of(w, log);
+    sine_cosine(a, s, c);
+    for (int i = 0; i < LANES; i++) {
+        const uint32_t b = word[2 * i + 1];
+        const double radius = sqrt(-2 * log[i]), sign = b >> 31 ? -1 : 1;
+        out[2 * i] = radius * (sign * (b >> 30 & 1 ? -s[i] : c[i]));
+        out[2 * i + 1] = radius * (sign * (b >> 30 & 1 ? c[i] : s[i]));
+    }
 }
 
 /* 10^u: 2^(whole) times the exponential series of the rest. */
@@ -115,23 +143,30 @@ static void scale(const fill *f, double *value)
         value[i] = f->distribution == KF_DIST_TINY ? value[i] * 1e-6 : value[i] + shift;
 }
 
+static void block_words(const fill *f, int64_t block, uint32_t *word)
+{
+    for (int i = 0; i < BLOCK; i += 4) {
+        const philox4x32_ctr_t four =
+            philox(f->seed, f->stream, (uint64_t)(block * (BLOCK / 4) + i / 4), PURPOSE_VALUES);
+        memcpy(word + i, four.v, sizeof four.v);
+    }
+}
+
 static void block_values(const fill *f, int64_t block, double *value)
 {
     const bool whole = f->tensor->dtype == KF_I32 || f->tensor->dtype == KF_I64;
     const bool words = whole || f->distribution == KF_DIST_WIDE || f->distribution == KF_DIST_TWO ||
                        f->distribution == KF_DIST_EQUAL || f->distribution == KF_DIST_INTEGER;
-    for (int i = 0; i < BLOCK; i += 4) {
-        const philox4x32_ctr_t word =
-            philox(f->seed, f->stream, (uint64_t)(block * (BLOCK / 4) + i / 4), PURPOSE_VALUES);
-        if (words)
-            for (int j = 0; j < 4; j++)
-                value[i + j] = whole ? (double)(word.v[j] & 7) : from_word(f, word.v[j]);
-        else {
-            box_muller(word.v[0], word.v[1], value + i);
-            box_muller(word.v[2], word.v[3], value + i + 2);
-        }
+    uint32_t word[BLOCK];
+    block_words(f, block, word);
+    if (words) {
+        for (int i = 0; i < BLOCK; i++)
+            value[i] = whole ? (double)(word[i] & 7) : from_word(f, word[i]);
+        return;
     }
-    if (!words && (f->distribution == KF_DIST_OFFSET || f->distribution == KF_DIST_TINY))
+    for (int i = 0; i < BLOCK; i += 2 * LANES)
+        box_muller(word + i, value + i);
+    if (f->distribution == KF_DIST_OFFSET || f->distribution == KF_DIST_TINY)
         scale(f, value);
 }
 

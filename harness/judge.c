@@ -19,7 +19,7 @@
 #include <string.h>
 
 enum {
-    BATCH = 256,         /* rows judged before asking whether more are worth while */
+    BATCH = 1024,        /* rows judged before asking whether more are worth while */
     ENOUGH_BAD = 4096,   /* wrong elements */
     LEAST_FOR_NORM = 32, /* fewer elements may be zero by chance */
     DEFAULT_ROWS = 64

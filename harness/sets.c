@@ -1,16 +1,17 @@
 /* Rotating sets. Data is N(0, 1), never zeros: a card draws less power on zeros and runs faster.
  * Making hundreds of millions of random numbers takes longer than measuring with them, so of a
- * large tensor the first 64 MiB are fresh and the rest repeats them, and the other sets are the
+ * large tensor the first 16 MiB are fresh and the rest repeats them, and the other sets are the
  * first one rotated; sets that are small together each have a seed of their own.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "sets.h"
 #include "../core/backend.h"
 #include "convert.h"
 #include "inputs.h"
+#include "memory.h"
 #include <stdlib.h>
 #include <string.h>
 
-#define FRESH_BYTES ((int64_t)64 << 20)
+#define FRESH_BYTES ((int64_t)16 << 20)
 #define LEAST_BYTES ((int64_t)512 << 20)
 
 enum {
@@ -77,13 +78,15 @@ static kf_status write_fresh(kf_queue *queue, kf_buffer *buffer, size_t base,
                              const kf_tensor *tensor, uint64_t seed, int stream)
 {
     const int64_t bytes = tensor_bytes(tensor);
-    void *data = calloc(1, (size_t)bytes);
+    void *data = kf_memory_take((size_t)bytes);
     if (!data)
         return kf_fail(KF_OUT_OF_MEMORY, "no host memory for %lld bytes of random input",
                        (long long)bytes);
+    if (!kf_tensor_packed(tensor))
+        memset(data, 0, (size_t)bytes); /* the padding */
     kf_inputs_fill(tensor, data, KF_DIST_NORMAL, seed, stream);
     const kf_status status = kf_buffer_write(queue, buffer, base, data, (size_t)bytes);
-    free(data);
+    kf_memory_give(data);
     return status;
 }
 

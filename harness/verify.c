@@ -7,6 +7,7 @@
  * (testing.md 5.3) needs a kernel that no op has yet. SPDX-License-Identifier: Apache-2.0 */
 #include "verify_parts.h"
 #include "convert.h"
+#include "memory.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,10 +15,14 @@ enum { GUARD = 4096, LEAST_FOR_NORM = 32 };
 
 /* ---- inputs and buffers --------------------------------------------------------------------- */
 
-static kf_status load_input(kf_trial *t, int i)
+/* Guards and padding stay as they are until kf_zone_write poisons them. */
+static kf_status fill_input(kf_trial *t, int i)
 {
     const kf_tensor *tensor = t->zone[i].tensor;
     const int64_t count = kf_tensor_elements(tensor);
+    const kf_status status = kf_zone_hold(&t->zone[i]);
+    if (status != KF_OK)
+        return status;
     if (!t->options->data) {
         kf_inputs_fill(tensor, kf_zone_payload(&t->zone[i]), t->options->distribution,
                        t->options->seed, i);
@@ -46,6 +51,25 @@ static void check_norm(kf_trial *t, int i)
                   t->plan->problem.op->tensors[i].name);
 }
 
+static kf_status load_input(kf_trial *t, int i)
+{
+    const kf_status status = fill_input(t, i);
+    if (status == KF_OK)
+        check_norm(t, i);
+    return status;
+}
+
+/* Host memory for the elements of an output. */
+static kf_status take_packed(const kf_trial *t, int i, char **packed)
+{
+    const kf_tensor *tensor = &t->plan->problem.tensor[i];
+    *packed =
+        kf_memory_take((size_t)kf_tensor_elements(tensor) * (size_t)kf_dtype_bytes(tensor->dtype));
+    return *packed ? KF_OK
+                   : kf_fail(KF_OUT_OF_MEMORY, "no host memory for the output '%s'",
+                             t->plan->problem.op->tensors[i].name);
+}
+
 static kf_status open_zones(kf_trial *t)
 {
     const kf_problem *problem = &t->plan->problem;
@@ -55,17 +79,10 @@ static kf_status open_zones(kf_trial *t)
             continue;
         kf_status status = kf_zone_open(t->device, tensor, t->options->offset[i],
                                         t->options->exact_size, &t->zone[i]);
-        if (status == KF_OK && kf_trial_present(t, i, KF_INPUT)) {
-            kf_poison(t->zone[i].image, t->zone[i].bytes, KF_POISON_NAN);
+        if (status == KF_OK && kf_trial_present(t, i, KF_INPUT))
             status = load_input(t, i);
-            check_norm(t, i);
-        } else if (status == KF_OK) {
-            t->got[i] =
-                malloc((size_t)(kf_tensor_elements(tensor) * kf_dtype_bytes(tensor->dtype)) + 1);
-            if (!t->got[i])
-                status = kf_fail(KF_OUT_OF_MEMORY, "no host memory for the output '%s'",
-                                 problem->op->tensors[i].name);
-        }
+        else if (status == KF_OK)
+            status = take_packed(t, i, &t->got[i]);
         if (status != KF_OK)
             return status;
     }
@@ -88,8 +105,7 @@ static kf_status poison_all(kf_trial *t, uint16_t poison)
     kf_status status = KF_OK;
     for (int i = 0; status == KF_OK && i < t->plan->problem.op->tensor_count; i++)
         if (t->zone[i].buffer)
-            status =
-                kf_zone_write(t->queue, &t->zone[i], poison, kf_trial_present(t, i, KF_OUTPUT));
+            status = kf_zone_write(t->queue, &t->zone[i], poison);
     if (status == KF_OK && t->workspace)
         status =
             kf_buffer_fill(t->queue, t->workspace, 0, t->workspace_bytes, poison * 0x10001u, 4);
@@ -135,7 +151,7 @@ static kf_status check_tensors(kf_trial *t, uint16_t poison, char *const *packed
 {
     const kf_op *op = t->plan->problem.op;
     for (int i = 0; i < op->tensor_count; i++) {
-        const kf_zone *zone = &t->zone[i];
+        kf_zone *zone = &t->zone[i];
         int64_t broken = -1;
         kf_status status = KF_OK;
         if (kf_trial_present(t, i, KF_INPUT))
@@ -188,12 +204,10 @@ static void compare_runs(kf_trial *t, int i, const char *a, const char *b)
     const kf_tensor *tensor = &t->plan->problem.tensor[i];
     const int size = kf_dtype_bytes(tensor->dtype);
     const int64_t count = kf_tensor_elements(tensor);
+    const int64_t place = kf_first_difference(a, b, (size_t)(count * size)), e = place / size;
     char element[96];
-    if (!memcmp(a, b, (size_t)(count * size)))
+    if (place < 0)
         return;
-    int64_t e = 0;
-    while (!memcmp(a + e * size, b + e * size, (size_t)size))
-        e++;
     kf_element_name(t, i, e, element, sizeof element);
     if (holds(a, e, size, KF_POISON_NAN) && holds(b, e, size, KF_POISON_LARGE))
         kf_trial_fail(t, "%s holds the poison: it was never written, or copies memory that was not",
@@ -210,21 +224,16 @@ static kf_status second_run(kf_trial *t, kf_exec *exec)
     const kf_problem *problem = &t->plan->problem;
     char *again[KF_MAX_TENSORS] = {0};
     kf_status status = KF_OK;
-    for (int i = 0; status == KF_OK && i < problem->op->tensor_count; i++) {
-        const kf_tensor *tensor = &problem->tensor[i];
-        if (!t->got[i])
-            continue;
-        again[i] = malloc((size_t)(kf_tensor_elements(tensor) * kf_dtype_bytes(tensor->dtype)) + 1);
-        if (!again[i])
-            status = kf_fail(KF_OUT_OF_MEMORY, "no host memory for the second run");
-    }
+    for (int i = 0; status == KF_OK && i < problem->op->tensor_count; i++)
+        if (t->got[i])
+            status = take_packed(t, i, &again[i]);
     if (status == KF_OK)
         status = run_once(t, exec, KF_POISON_LARGE, again);
     for (int i = 0; status == KF_OK && i < problem->op->tensor_count; i++)
         if (t->got[i])
             compare_runs(t, i, t->got[i], again[i]);
     for (int i = 0; i < KF_MAX_TENSORS; i++)
-        free(again[i]);
+        kf_memory_give(again[i]);
     return status;
 }
 
@@ -235,15 +244,14 @@ static void find_unwritten(kf_trial *t)
         const kf_tensor *tensor = &t->plan->problem.tensor[i];
         const int size = kf_dtype_bytes(tensor->dtype);
         const int64_t count = t->got[i] ? kf_tensor_elements(tensor) : 0;
+        const int64_t e = kf_first_poisoned(t->got[i], size, count, KF_POISON_NAN);
         char element[96];
-        for (int64_t e = 0; e < count; e++)
-            if (holds(t->got[i], e, size, KF_POISON_NAN)) {
-                kf_element_name(t, i, e, element, sizeof element);
-                kf_trial_fail(
-                    t, "%s holds the poison: it was never written, or copies memory that was not",
-                    element);
-                return;
-            }
+        if (e < 0)
+            continue;
+        kf_element_name(t, i, e, element, sizeof element);
+        kf_trial_fail(t, "%s holds the poison: it was never written, or copies memory that was not",
+                      element);
+        return;
     }
 }
 
@@ -280,12 +288,8 @@ static kf_status run_unfused_exec(kf_trial *t, kf_exec *exec)
         int64_t broken;
         if (!t->got[i])
             continue;
-        const kf_tensor *tensor = &t->plan->problem.tensor[i];
-        t->unfused[i] =
-            malloc((size_t)(kf_tensor_elements(tensor) * kf_dtype_bytes(tensor->dtype)) + 1);
-        if (!t->unfused[i])
-            status = kf_fail(KF_OUT_OF_MEMORY, "no host memory for the unfused variant's output");
-        else
+        status = take_packed(t, i, &t->unfused[i]);
+        if (status == KF_OK)
             status = kf_zone_read(t->queue, &t->zone[i], KF_POISON_NAN, t->unfused[i], &broken);
     }
     return status;
@@ -310,7 +314,7 @@ static kf_status run_unfused(kf_trial *t)
     if (status == KF_OK || (status != KF_UNSUPPORTED && status != KF_OUT_OF_MEMORY))
         return status;
     for (int i = 0; i < KF_MAX_TENSORS; i++) {
-        free(t->unfused[i]);
+        kf_memory_give(t->unfused[i]);
         t->unfused[i] = NULL;
     }
     return KF_OK;
@@ -334,8 +338,8 @@ kf_status kf_verify(const kf_plan *plan, kf_device *device, kf_queue *queue,
         status = kf_judge(&t);
     for (int i = 0; i < KF_MAX_TENSORS; i++) {
         kf_zone_close(&t.zone[i]);
-        free(t.got[i]);
-        free(t.unfused[i]);
+        kf_memory_give(t.got[i]);
+        kf_memory_give(t.unfused[i]);
     }
     return status;
 }

@@ -29,32 +29,40 @@ void kf_tally_errors(kf_dtype dtype, const void *got, const void *unfused, const
  * each. */
 enum { KF_POISON_NAN = 0x7FF1, KF_POISON_LARGE = 0x7753 };
 
-typedef struct kf_zone { /* [guard | offset | extent | guard] of one tensor, on the host and on the
-                            device */
+typedef struct kf_zone { /* [guard | offset | extent | guard] of one tensor, on the device and, of
+                            inputs, on the host */
     const kf_tensor *tensor;
     size_t bytes, front; /* of all; in front of the extent */
     size_t extent_bytes;
-    char *image; /* what the device is to hold; inputs: the private copy */
+    char *image; /* what the device is to hold, our private copy; NULL for outputs */
+    bool proven; /* the device holds it: kf_zone_same has seen that, and nothing ran since */
     kf_buffer *buffer;
     kf_binding binding;
 } kf_zone;
 
-/* Sizes, host image and device buffer; exact: no guards. */
+/* Sizes and device buffer; exact: no guards. */
 kf_status kf_zone_open(kf_device *device, const kf_tensor *tensor, int64_t offset, bool exact,
                        kf_zone *zone);
+/* Makes the image: bytes of any value, to be filled by way of kf_zone_payload. */
+kf_status kf_zone_hold(kf_zone *zone);
 void kf_zone_close(kf_zone *zone);
 void *kf_zone_payload(const kf_zone *zone);
-/* Poisons everything of the image but the tensor's elements (`all`: these too) and writes it to the
- * device. */
-kf_status kf_zone_write(kf_queue *queue, kf_zone *zone, uint16_t poison, bool all);
+/* The device then holds the tensor's elements as in the image, and poison everywhere else. */
+kf_status kf_zone_write(kf_queue *queue, kf_zone *zone, uint16_t poison);
 /* Is the device's copy still the image, byte for byte? *broken: first byte that is not, -1. */
-kf_status kf_zone_same(kf_queue *queue, const kf_zone *zone, int64_t *broken);
+kf_status kf_zone_same(kf_queue *queue, kf_zone *zone, int64_t *broken);
 /* Reads the tensor's elements, packed; *broken: first byte outside them that is not poison, -1. */
 kf_status kf_zone_read(kf_queue *queue, const kf_zone *zone, uint16_t poison, void *packed,
                        int64_t *broken);
 void kf_poison(void *data, size_t bytes, uint16_t poison);
 int64_t kf_poison_broken(const void *data, size_t bytes,
                          uint16_t poison); /* first byte that differs; -1 */
+
+/* ---- search.c ----------------------------------------------------------------------------- */
+
+int64_t kf_first_difference(const void *a, const void *b, size_t bytes); /* a byte; -1 = none */
+/* The first of packed elements of `size` bytes that holds nothing but poison; -1 = none. */
+int64_t kf_first_poisoned(const void *data, int size, int64_t count, uint16_t poison);
 
 /* ---- judge.c: outputs against the reference and the unfused variant ------------------------- */
 

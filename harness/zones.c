@@ -1,11 +1,12 @@
 /* Guard zones and poison (testing.md 5). SPDX-License-Identifier: Apache-2.0 */
 #include "verify_parts.h"
 #include "convert.h"
+#include "memory.h"
 #include "parallel.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 4096, CHUNK = 8 << 20, GRAIN = 4 << 20 };
+enum { GUARD = 4096, CHUNK = 16 << 20, GRAIN = 4 << 20 };
 
 typedef struct stretch {
     uint8_t *data;
@@ -55,18 +56,23 @@ kf_status kf_zone_open(kf_device *device, const kf_tensor *tensor, int64_t offse
         zone->bytes = (zone->bytes + GUARD + 255) / 256 * 256;
     if (zone->bytes == 0)
         zone->bytes = (size_t)size; /* no device allocates nothing */
-    zone->image = malloc(zone->bytes);
-    if (!zone->image)
-        return kf_fail(KF_OUT_OF_MEMORY, "no host memory for %zu bytes of test data", zone->bytes);
     status = kf_buffer_open(device, &(kf_buffer_desc){.bytes = zone->bytes}, &zone->buffer);
     zone->binding = (kf_binding){.buffer = zone->buffer, .offset = (int64_t)zone->front / size};
     return status;
 }
 
+kf_status kf_zone_hold(kf_zone *zone)
+{
+    zone->image = kf_memory_take(zone->bytes);
+    return zone->image ? KF_OK
+                       : kf_fail(KF_OUT_OF_MEMORY, "no host memory for %zu bytes of test data",
+                                 zone->bytes);
+}
+
 void kf_zone_close(kf_zone *zone)
 {
     kf_buffer_close(zone->buffer);
-    free(zone->image);
+    kf_memory_give(zone->image);
     *zone = (kf_zone){0};
 }
 
@@ -85,50 +91,62 @@ static kf_status poison_padding(kf_zone *zone, uint16_t poison)
     const int64_t count = kf_tensor_elements(&distinct);
     if (count == 0 || kf_tensor_packed(&distinct))
         return KF_OK;
-    void *packed = malloc((size_t)count * (size_t)kf_dtype_bytes(distinct.dtype));
+    void *packed = kf_memory_take((size_t)count * (size_t)kf_dtype_bytes(distinct.dtype));
     if (!packed)
         return kf_fail(KF_OUT_OF_MEMORY, "no host memory for %lld elements of test data",
                        (long long)count);
     kf_gather(&distinct, kf_zone_payload(zone), 0, count, packed);
     kf_poison(kf_zone_payload(zone), zone->extent_bytes, poison);
     kf_scatter(&distinct, kf_zone_payload(zone), 0, count, packed);
-    free(packed);
+    kf_memory_give(packed);
     return KF_OK;
 }
 
-kf_status kf_zone_write(kf_queue *queue, kf_zone *zone, uint16_t poison, bool all)
+/* Nothing but poison: the device makes it. */
+static kf_status write_poison(kf_queue *queue, const kf_zone *zone, uint16_t poison)
 {
-    const size_t behind = zone->front + zone->extent_bytes;
-    kf_status status = KF_OK;
-    if (all && zone->bytes % 4 == 0) /* nothing but poison: the device makes it faster */
-        return kf_buffer_fill(queue, zone->buffer, 0, zone->bytes, poison * 0x10001u, 4);
-    kf_poison(zone->image, zone->front, poison);
-    kf_poison(zone->image + behind, zone->bytes - behind, poison);
-    if (all)
-        kf_poison(kf_zone_payload(zone), zone->extent_bytes, poison);
-    else
-        status = poison_padding(zone, poison);
-    return status != KF_OK ? status
-                           : kf_buffer_write(queue, zone->buffer, 0, zone->image, zone->bytes);
+    const int word = zone->bytes % 4 ? 2 : 4; /* every element type has whole halves */
+    return kf_buffer_fill(queue, zone->buffer, 0, zone->bytes, poison * 0x10001u, word);
 }
 
-kf_status kf_zone_same(kf_queue *queue, const kf_zone *zone, int64_t *broken)
+static kf_status write_image(kf_queue *queue, const kf_zone *zone, size_t at, size_t end)
+{
+    return at < end ? kf_buffer_write(queue, zone->buffer, at, zone->image + at, end - at) : KF_OK;
+}
+
+/* Elements that the device was just proven to hold stay; around packed ones only guards change. */
+kf_status kf_zone_write(kf_queue *queue, kf_zone *zone, uint16_t poison)
+{
+    const size_t behind = zone->front + zone->extent_bytes;
+    const bool guards = zone->proven && kf_tensor_packed(zone->tensor);
+    if (!zone->image)
+        return write_poison(queue, zone, poison);
+    zone->proven = false;
+    kf_poison(zone->image, zone->front, poison);
+    kf_poison(zone->image + behind, zone->bytes - behind, poison);
+    kf_status status = poison_padding(zone, poison);
+    if (status == KF_OK)
+        status = write_image(queue, zone, 0, guards ? zone->front : zone->bytes);
+    if (status == KF_OK && guards)
+        status = write_image(queue, zone, behind, zone->bytes);
+    return status;
+}
+
+kf_status kf_zone_same(kf_queue *queue, kf_zone *zone, int64_t *broken)
 {
     const size_t chunk = zone->bytes < CHUNK ? zone->bytes : CHUNK;
-    char *data = malloc(chunk);
+    char *data = kf_memory_take(chunk);
     kf_status status =
         data ? KF_OK : kf_fail(KF_OUT_OF_MEMORY, "no host memory for %zu bytes", chunk);
     *broken = -1;
     for (size_t at = 0; status == KF_OK && at < zone->bytes && *broken < 0; at += chunk) {
         const size_t n = zone->bytes - at < chunk ? zone->bytes - at : chunk;
         status = kf_buffer_read(queue, zone->buffer, at, data, n);
-        if (status != KF_OK || !memcmp(data, zone->image + at, n))
-            continue;
-        for (size_t i = 0; i < n && *broken < 0; i++)
-            if (data[i] != zone->image[at + i])
-                *broken = (int64_t)(at + i);
+        const int64_t place = status == KF_OK ? kf_first_difference(data, zone->image + at, n) : -1;
+        *broken = place < 0 ? -1 : (int64_t)at + place;
     }
-    free(data);
+    kf_memory_give(data);
+    zone->proven = status == KF_OK && *broken < 0;
     return status;
 }
 
@@ -154,7 +172,7 @@ static kf_status read_padded(kf_queue *queue, const kf_zone *zone, uint16_t pois
     const kf_tensor *t = zone->tensor;
     const int64_t count = kf_tensor_elements(t);
     const size_t bytes = (size_t)count * (size_t)kf_dtype_bytes(t->dtype);
-    char *data = malloc(zone->extent_bytes), *blank = malloc(bytes);
+    char *data = kf_memory_take(zone->extent_bytes), *blank = kf_memory_take(bytes);
     kf_status status = data && blank ? KF_OK
                                      : kf_fail(KF_OUT_OF_MEMORY, "no host memory for %zu bytes",
                                                zone->extent_bytes + bytes);
@@ -168,8 +186,8 @@ static kf_status read_padded(kf_queue *queue, const kf_zone *zone, uint16_t pois
         if (place >= 0 && *broken < 0)
             *broken = (int64_t)zone->front + place;
     }
-    free(data);
-    free(blank);
+    kf_memory_give(data);
+    kf_memory_give(blank);
     return status;
 }
 

@@ -159,7 +159,7 @@ static void no_knobs(const kf_problem *p, const kf_target *target, kf_config *co
     (void)config;
 }
 
-static int64_t reference_elements; /* asked for since it was set to 0 */
+static _Atomic int64_t reference_elements; /* asked for since it was set to 0, by any thread */
 
 static kf_status reference(const kf_problem *p, const kf_error_model *error,
                            const void *const *inputs, int output, int64_t first, int64_t count,

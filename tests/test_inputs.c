@@ -131,6 +131,8 @@ static void bulk_stores_round_like_single_ones(void **state)
             bits = (bits & UINT64_C(0x801ff80000000000)) | (uint64_t)(1023 - 30 + i % 60) << 52;
         if (i & 2)
             bits |= 1;
+        if (i % 16 == 5) /* subnormal in bfloat */
+            bits = (bits & UINT64_C(0x801fffffffffffff)) | (uint64_t)(1023 - 136 + i % 12) << 52;
         memcpy(&value, &bits, sizeof value);
         for (kf_dtype dtype = KF_F32; dtype <= KF_BF16; dtype++) {
             uint32_t one = 0, many = 0;
@@ -139,6 +141,12 @@ static void bulk_stores_round_like_single_ones(void **state)
             kf_store(&one, dtype, 0, value);
             kf_store_many(&many, dtype, 0, 1, &value, 1);
             assert_int_equal(one, many);
+            const double want = kf_load(&one, dtype, 0);
+            double rounded = value, loaded;
+            kf_round_many(dtype, &rounded, 1);
+            kf_load_many(&one, dtype, 0, 1, &loaded, 1);
+            assert_memory_equal(&rounded, &want, sizeof want);
+            assert_memory_equal(&loaded, &want, sizeof want);
         }
     }
 }
