@@ -114,7 +114,8 @@ int kf_cli_cases(kf_cli *cli, const kf_op *const *ops, int op_count, bool cpu, k
     if (cli->shape) {
         status = kf_shape_parse(cli->shape, shape, KF_CLI_SHAPES, &count);
     }
-    for (int o = 0; status == KF_OK && o < op_count; o++) {
+    const bool texts_only = cli->cases.count > 0 && !cli->shape; /* no sweep beside a case */
+    for (int o = 0; status == KF_OK && o < op_count && !texts_only; o++) {
         if (!cli->shape) {
             kf_shape_default(ops[o], cpu, &shape[0]);
         }

@@ -185,8 +185,14 @@ typedef enum pattern {
     PLUS_INF_FIRST,
     PLUS_INF_LAST,
     MINUS_INF_ENDS,
+    LARGE_FIRST, /* so much larger that exponentials overflow unless it is found to be the maximum
+                  */
+    LARGE_LAST,
+    NEAR_UNDERFLOW, /* exponentials just above the smallest normal number */
     PATTERN_COUNT
 } pattern;
+
+_Static_assert((int)PATTERN_COUNT == (int)KF_SPECIAL_PATTERNS, "inputs.h tells the number of patterns");
 
 static double special_value(const fill *f, pattern p, int64_t col, int64_t place, double value)
 {
@@ -214,6 +220,12 @@ static double special_value(const fill *f, pattern p, int64_t col, int64_t place
         return first ? INFINITY : value;
     case PLUS_INF_LAST:
         return last ? INFINITY : value;
+    case LARGE_FIRST:
+        return first ? 1e4 : value;
+    case LARGE_LAST:
+        return last ? 1e4 : value;
+    case NEAR_UNDERFLOW:
+        return first ? 0 : -87.2;
     default:
         return first || last ? -INFINITY : value;
     }

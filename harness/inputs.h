@@ -16,9 +16,12 @@ typedef enum kf_distribution {
     KF_DIST_EQUAL,   /* one value everywhere */
     KF_DIST_OUTLIER, /* N(0, 1), one 1e4 per row */
     KF_DIST_INTEGER, /* small integers */
-    KF_DIST_SPECIAL, /* rows with NaN, +inf, -inf, all -inf, one finite, denormals; others normal */
+    KF_DIST_SPECIAL, /* every second row with NaN, +inf, -inf, all -inf, one finite, denormals, ...
+                      */
     KF_DIST_COUNT
 } kf_distribution;
+
+enum { KF_SPECIAL_PATTERNS = 15 }; /* of special rows; the seed says which comes first */
 
 const char *kf_distribution_name(kf_distribution distribution);
 /* Fills `tensor`'s elements in `data` (which spans its extent; padding between rows is left alone).

@@ -253,7 +253,8 @@ static void open_devices(const char *backend, const char *device)
             bench_device *d = &devices[device_count];
             if (!matches(&list[i], backend, device))
                 continue;
-            const kf_device_desc desc = {.backend = kf_backends[b]->name, .index = i};
+            const kf_device_desc desc = {
+                .backend = kf_backends[b]->name, .index = i, .read_kernels = true};
             if (kf_device_open(&desc, &d->device) != KF_OK ||
                 kf_queue_open(d->device, NULL, &d->queue) != KF_OK) {
                 fprintf(stderr, "%s cannot be opened: %s\n", list[i].id, kf_error());

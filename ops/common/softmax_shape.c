@@ -179,17 +179,17 @@ static kf_status check_threads(const kf_config *config, const kf_target *target)
 static kf_status check_on_chip(const softmax_shape *s, const kf_config *config,
                                const kf_target *target)
 {
-    const int64_t registers = s->vecs - s->local_vecs;
+    const int64_t registers = s->vecs - s->local_vecs, taken = registers * s->packs;
     const int64_t room = register_vecs(target, s->block, config->knob[LEAST_GROUPS]) + 1;
     if (registers < 1)
         return kf_fail(KF_UNSUPPORTED,
                        "LOCAL_VECS=%lld leaves no vector of a thread's %lld in registers",
                        (long long)s->local_vecs, (long long)s->vecs);
-    if (registers * s->packs > room)
+    if (taken > room)
         return kf_fail(KF_UNSUPPORTED,
                        "a thread would hold %lld vectors in registers, and %lld fit: more threads "
                        "per row, LOCAL_VECS or ONLINE=1",
-                       (long long)(registers * s->packs), (long long)room);
+                       (long long)taken, (long long)room);
     return KF_OK;
 }
 

@@ -331,10 +331,11 @@ __device__ inline float softmax_item_max(const kf_storage *row, int cols)
     return max;
 }
 
-/* exp(x) for x <= 0 by arithmetic alone, as kf_exp8 of the OpenCL texts. */
+/* exp(x) for x <= 0 by arithmetic alone, as kf_exp8 of the OpenCL texts: 0 below 2^-126. */
+#define SOFTMAX_EXP_LEAST -87.33654f
 __device__ inline float softmax_item_exp(float x)
 {
-    const float held = x < -87.0f ? -87.0f : x;
+    const float held = x < SOFTMAX_EXP_LEAST ? SOFTMAX_EXP_LEAST : x;
     const float n = rintf(held * KF_LOG2E);
     const float r = (held - n * 0.693359375f) - n * -2.12194440e-4f;
     float power = 1.0f / 5040;
@@ -346,7 +347,7 @@ __device__ inline float softmax_item_exp(float x)
     power = power * r + 1.0f;
     power = power * r + 1.0f;
     power *= __int_as_float(((int)n + 127) << 23);
-    return x < -87.0f ? 0.0f : power;
+    return x < SOFTMAX_EXP_LEAST ? 0.0f : power;
 }
 
 #if KF_ENTRY(softmax_fused_cpu)

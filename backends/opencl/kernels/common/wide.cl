@@ -54,7 +54,9 @@ static inline void kf_store8(__global kf_storage *row, long index, float8 value)
 
 /* exp(x) for x <= 0 by arithmetic alone, within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, then a
  * polynomial in r. Measured on PoCL at 65536x256: 10 ms against 16 by its exp, and 22 where rint
- * and convert_int8 are called, as those are no vector code there. 0 below -87; NaN stays. */
+ * and convert_int8 are called, as those are no vector code there. 0 where exp(x) is below
+ * 2^-126, the smallest normal float; NaN stays. */
+#define KF_EXP_LEAST -87.33654f
 static inline float8 kf_exp8(float8 x)
 {
     const float8 shifted = x * KF_LOG2E + 12582912.0f; /* 1.5 x 2^23: rounds, n in the low bits */
@@ -70,5 +72,5 @@ static inline float8 kf_exp8(float8 x)
     power = power * r + 1.0f;
     power *= as_float8((as_int8(shifted) << 23) + (127 << 23));
     /* a mask: Oclgrind 21.10 takes the wrong side of a vector ?: */
-    return as_float8(as_int8(power) & ~(x < -87.0f));
+    return as_float8(as_int8(power) & ~(x < KF_EXP_LEAST));
 }
