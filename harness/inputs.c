@@ -192,7 +192,8 @@ typedef enum pattern {
     PATTERN_COUNT
 } pattern;
 
-_Static_assert((int)PATTERN_COUNT == (int)KF_SPECIAL_PATTERNS, "inputs.h tells the number of patterns");
+_Static_assert((int)PATTERN_COUNT == (int)KF_SPECIAL_PATTERNS,
+               "inputs.h tells the number of patterns");
 
 static double special_value(const fill *f, pattern p, int64_t col, int64_t place, double value)
 {
