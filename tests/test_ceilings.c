@@ -13,6 +13,7 @@
 #include "../core/backend.h"
 #include "../core/op.h"
 #include "../harness/verify.h"
+#include "each_device.h"
 
 static const kf_op *op(void)
 {
@@ -236,25 +237,7 @@ static void verify_device(kf_device *device, kf_queue *queue)
 static void every_roof_is_right_on_every_device(void **state)
 {
     (void)state;
-    kf_device_info list[8];
-    int count = 0;
-    if (kf_device_enumerate("opencl", list, 8, &count) != KF_OK || count == 0) {
-        const char *required = getenv("KFUSE_REQUIRE");
-        if (required && strstr(required, "opencl"))
-            fail_msg("%s", kf_error());
-        skip();
-    }
-    for (int d = 0; d < count && d < 8; d++) {
-        kf_device *device;
-        kf_queue *queue;
-        assert_int_equal(
-            kf_device_open(&(kf_device_desc){.backend = "opencl", .index = d}, &device), KF_OK);
-        assert_int_equal(kf_queue_open(device, NULL, &queue), KF_OK);
-        verify_device(device, queue);
-        kf_queue_close(queue);
-        assert_int_equal(device->live, 0);
-        kf_device_close(device);
-    }
+    on_each_device(verify_device);
 }
 
 int main(void)

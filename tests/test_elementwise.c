@@ -13,6 +13,7 @@
 #include "../core/op.h"
 #include "../harness/inputs.h"
 #include "../harness/verify.h"
+#include "each_device.h"
 
 enum { X, Y, Z, O };
 
@@ -256,31 +257,20 @@ static void check_in_place(bench *b, const char *variant, kf_dtype dtype)
     kf_plan_close(plan);
 }
 
+static void check_all_in_place(kf_device *device, kf_queue *queue)
+{
+    static const char *const variants[] = {"unfused", "fused", "fused_cpu"};
+    bench b = {.device = device, .queue = queue};
+    for (int v = 0; v < 3; v++)
+        for (int dtype = KF_F32; dtype <= KF_BF16; dtype++)
+            check_in_place(&b, variants[v], (kf_dtype)dtype);
+}
+
 /* Mistake: a store that overtakes a load of the same tensor, in the tail or between two vectors. */
 static void output_may_be_any_input(void **state)
 {
     (void)state;
-    static const char *const variants[] = {"unfused", "fused", "fused_cpu"};
-    kf_device_info list[8];
-    int count = 0;
-    if (kf_device_enumerate("opencl", list, 8, &count) != KF_OK || count == 0) {
-        const char *required = getenv("KFUSE_REQUIRE");
-        if (required && strstr(required, "opencl"))
-            fail_msg("%s", kf_error());
-        skip();
-    }
-    for (int d = 0; d < count && d < 8; d++) {
-        bench b = {0};
-        assert_int_equal(
-            kf_device_open(&(kf_device_desc){.backend = "opencl", .index = d}, &b.device), KF_OK);
-        assert_int_equal(kf_queue_open(b.device, NULL, &b.queue), KF_OK);
-        for (int v = 0; v < 3; v++)
-            for (int dtype = KF_F32; dtype <= KF_BF16; dtype++)
-                check_in_place(&b, variants[v], (kf_dtype)dtype);
-        kf_queue_close(b.queue);
-        assert_int_equal(b.device->live, 0);
-        kf_device_close(b.device);
-    }
+    on_each_device(check_all_in_place);
 }
 
 int main(void)

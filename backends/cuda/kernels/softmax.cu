@@ -13,7 +13,7 @@
  * same size takes 33.1, 127.3, 252.1 (f32 4096x4096, 16384x4096, 4096x32768) and 17.3, 64.4, 127.2
  * (bf16).
  *
- * - Near the copy once a row stays on chip: f32 33.8, 129.9, 257.3; bf16 18.1, 65.7, 131.2. Held.
+ * - Near the copy once a row stays on chip: f32 34.0, 129.9, 258.4; bf16 18.1, 66.4, 131.2. Held.
  *
  * - What is left at 16384x4096 is the start, when only loads run, and the end, when only stores do.
  *   So many threads with two vectors each beat few with sixteen (129.4 against 129.7), and two rows

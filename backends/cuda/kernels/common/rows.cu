@@ -71,33 +71,7 @@ __device__ inline kf_pack kf_fetch(const kf_storage *from, int v, int vectors, f
     return pack;
 }
 
-/* kf_fetch into this thread's place in local memory, through no register where the hardware can
- * (cp.async, sm_80): the thread may read it back after kf_park_wait, other threads after a barrier
- * more. */
-__device__ inline void kf_park(kf_pack *place, const kf_storage *from, int v, int vectors,
-                               float fill)
-{
-#if __CUDA_ARCH__ >= 800
-    if (v < vectors)
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
-                         (unsigned)__cvta_generic_to_shared(place)),
-                     "l"(__cvta_generic_to_global((const kf_pack *)from + v))
-                     : "memory");
-    else
-        *place = kf_splat(fill);
-#else
-    *place = kf_fetch(from, v, vectors, fill);
-#endif
-}
-
-__device__ inline void kf_park_wait(void)
-{
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
-}
-
-/* The opposite of kf_fetch. */
+/* The opposite. */
 __device__ inline void kf_put(kf_storage *to, int v, kf_pack pack, bool together)
 {
     if (STREAMED) {

@@ -18,6 +18,7 @@
 #define CLUSTER 1
 #endif
 #define PARTS CLUSTER
+#define PARK_BATCH 8
 #ifndef WHOLE
 #define WHOLE 0
 #endif
@@ -93,13 +94,43 @@ __device__ inline kf_pack *kf_parked(const kf_held *held, int i)
     return &held->parked[i * BLOCK + threadIdx.x];
 }
 
+/* The parked part of a row, fetched into this thread's places. */
+__device__ inline void kf_park(const kf_held *held, const kf_place *p, const kf_storage *from,
+                               float fill)
+{
+#if CLUSTER > 1 /* cp.async, through no register: room for more groups on a unit */
+#pragma unroll
+    for (int i = 0; i < LOCAL_VECS; i++)
+        if (kf_vector(p, REGISTER_VECS + i) < HELD_END(p))
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                             (unsigned)__cvta_generic_to_shared(kf_parked(held, i))),
+                         "l"(__cvta_generic_to_global((const kf_pack *)from +
+                                                      kf_vector(p, REGISTER_VECS + i)))
+                         : "memory");
+        else
+            *kf_parked(held, i) = kf_splat(fill);
+#else /* PARK_BATCH loads in flight, then to local memory */
+#pragma unroll
+    for (int first = 0; first < LOCAL_VECS; first += PARK_BATCH) {
+        kf_pack batch[PARK_BATCH];
+#pragma unroll
+        for (int i = 0; i < PARK_BATCH; i++)
+            if (first + i < LOCAL_VECS)
+                batch[i] =
+                    kf_fetch(from, kf_vector(p, REGISTER_VECS + first + i), HELD_END(p), fill);
+#pragma unroll
+        for (int i = 0; i < PARK_BATCH; i++)
+            if (first + i < LOCAL_VECS)
+                *kf_parked(held, first + i) = batch[i];
+    }
+#endif
+}
+
 /* One read of the row; `fill` stands where the row has no element. */
 __device__ inline void kf_hold(kf_held *held, const kf_place *p, const kf_storage *row, float fill)
 {
     const kf_storage *const from = row + p->first;
-#pragma unroll
-    for (int i = 0; i < LOCAL_VECS; i++)
-        kf_park(kf_parked(held, i), from, kf_vector(p, REGISTER_VECS + i), HELD_END(p), fill);
+    kf_park(held, p, from, fill);
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++)
         held->data[i] = kf_fetch(from, kf_vector(p, i), HELD_END(p), fill);
@@ -108,8 +139,9 @@ __device__ inline void kf_hold(kf_held *held, const kf_place *p, const kf_storag
         const int column = kf_edge_column(p, i);
         held->edge[i] = column < 0 ? fill : kf_load(row, column);
     }
-    if (LOCAL_VECS > 0)
-        kf_park_wait();
+#if CLUSTER > 1
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
 }
 
 /* To vector i of a row, which has it (kf_has); `together`: kf_together(the row that laid the grid,

@@ -93,12 +93,11 @@ static inline __local kf_pack *kf_parked(const kf_held *held, int i)
     return &held->parked[i * BLOCK + (int)get_local_id(0)];
 }
 
-/* One read of the row; `fill` stands where the row has no element. */
-static inline void kf_hold(kf_held *held, const kf_place *p, const __global kf_storage *row,
+/* The parked part of a row, fetched into this work-item's places: PARK_BATCH loads in flight, then
+ * to local memory. */
+static inline void kf_park(const kf_held *held, const kf_place *p, const __global kf_storage *from,
                            float fill)
 {
-    const __global kf_storage *const from = row + p->first;
-    /* parked part: PARK_BATCH loads in flight, then to local memory */
 #pragma unroll
     for (int first = 0; first < LOCAL_VECS; first += PARK_BATCH) {
         kf_pack batch[PARK_BATCH];
@@ -112,6 +111,14 @@ static inline void kf_hold(kf_held *held, const kf_place *p, const __global kf_s
             if (first + i < LOCAL_VECS)
                 *kf_parked(held, first + i) = batch[i];
     }
+}
+
+/* One read of the row; `fill` stands where the row has no element. */
+static inline void kf_hold(kf_held *held, const kf_place *p, const __global kf_storage *row,
+                           float fill)
+{
+    const __global kf_storage *const from = row + p->first;
+    kf_park(held, p, from, fill);
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++)
         held->data[i] = kf_fetch(from, kf_vector(p, i), HELD_END(p), fill);

@@ -1,0 +1,33 @@
+/* For tests that run on every OpenCL device of the process. SPDX-License-Identifier: Apache-2.0 */
+#ifndef KF_EACH_DEVICE_H
+#define KF_EACH_DEVICE_H
+#include <stdlib.h>
+#include <string.h>
+#include "../core/backend.h"
+
+/* Opens each in turn with a queue, and closes both again: nothing of ours may be alive then.
+ * Without a device the test is skipped, or fails where KFUSE_REQUIRE names OpenCL. */
+static inline void on_each_device(void (*work)(kf_device *device, kf_queue *queue))
+{
+    kf_device_info list[8];
+    int count = 0;
+    if (kf_device_enumerate("opencl", list, 8, &count) != KF_OK || count == 0) {
+        const char *required = getenv("KFUSE_REQUIRE");
+        if (required && strstr(required, "opencl"))
+            fail_msg("%s", kf_error());
+        skip();
+    }
+    for (int d = 0; d < count && d < 8; d++) {
+        kf_device *device;
+        kf_queue *queue;
+        assert_int_equal(
+            kf_device_open(&(kf_device_desc){.backend = "opencl", .index = d}, &device), KF_OK);
+        assert_int_equal(kf_queue_open(device, NULL, &queue), KF_OK);
+        work(device, queue);
+        kf_queue_close(queue);
+        assert_int_equal(device->live, 0);
+        kf_device_close(device);
+    }
+}
+
+#endif
