@@ -242,10 +242,11 @@ static void find_unwritten(kf_trial *t)
 {
     for (int i = 0; i < t->plan->problem.op->tensor_count; i++) {
         const kf_tensor *tensor = &t->plan->problem.tensor[i];
-        const int size = kf_dtype_bytes(tensor->dtype);
-        const int64_t count = t->got[i] ? kf_tensor_elements(tensor) : 0;
-        const int64_t e = kf_first_poisoned(t->got[i], size, count, KF_POISON_NAN);
         char element[96];
+        if (!t->got[i]) /* no output, or an optional one that is absent */
+            continue;
+        const int64_t e = kf_first_poisoned(t->got[i], kf_dtype_bytes(tensor->dtype),
+                                            kf_tensor_elements(tensor), KF_POISON_NAN);
         if (e < 0)
             continue;
         kf_element_name(t, i, e, element, sizeof element);

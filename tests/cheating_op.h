@@ -180,7 +180,8 @@ static kf_status reference(const kf_problem *p, const kf_error_model *error,
 
 static const kf_tensor_decl tensors[] = {
     {.name = "x", .role = KF_INPUT, .dims = "rows cols", .help = "in"},
-    {.name = "y", .role = KF_OUTPUT, .dims = "rows cols", .help = "out"}};
+    {.name = "y", .role = KF_OUTPUT, .dims = "rows cols", .help = "out"},
+    {.name = "more", .role = KF_OUTPUT, .optional = true, .dims = "rows", .help = "absent"}};
 static const kf_variant variants[] = {
     {.name = "unfused", .help = "two steps", .defaults = no_knobs, .plan = plan_unfused},
     {.name = "fused", .help = "one step", .defaults = no_knobs, .plan = plan_fused}};
@@ -189,7 +190,7 @@ static const kf_op fake = {.name = "fake",
                            .formula = "y = 3 x + 1",
                            .dims = "rows cols",
                            .tensors = tensors,
-                           .tensor_count = 2,
+                           .tensor_count = 3,
                            .variants = variants,
                            .variant_count = 2,
                            .derive = kf_derive_rows,

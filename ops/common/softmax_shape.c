@@ -107,28 +107,30 @@ void softmax_defaults_fused(const kf_problem *problem, const kf_target *target, 
     kf_config_default(config, ONLINE, vecs - config->knob[LOCAL_VECS] > room + 2);
 }
 
-/* Parts of eight vectors per thread, half of them parked, in 256 (16 bit) or 512 threads (f32):
- * small enough that several groups on a unit hide each other's waits. Rows too long for that get
- * larger parts. */
+/* Parts small enough that several groups on a unit hide each other's waits: eight vectors per
+ * thread, half of them parked, in 256 (16 bit) or 512 threads (f32). 16-bit rows of up to 64 KiB
+ * need only two parts with four vectors per thread (4096x32768 bf16: 129.9 us, 131.6 with eight in
+ * 256 threads). Rows too long for that get larger parts. */
 void softmax_defaults_cluster(const kf_problem *problem, const kf_target *target, kf_config *config)
 {
-    enum { PART_VECS = 8 };
     const bool half = kf_dtype_bytes(problem->dtype) == 2;
     const int64_t v = kf_row_vectors(problem), usual = half ? 256 : 512;
-    const int64_t least = kf_power_of_two_above(kf_ceil_div(v, 2 * PART_VECS));
-    const int64_t block = v > usual * PART_VECS * target->max_cluster ? 1024
-                          : least < usual                             ? kf_at_least(least, 64)
-                                                                      : usual;
+    const bool flat = half && v > 2048 && v <= 4096;
+    const int64_t each = flat ? 4 : 8; /* vectors per thread */
+    const int64_t least = kf_power_of_two_above(kf_ceil_div(v, 2 * each));
+    const int64_t block = v > usual * each * target->max_cluster ? 1024
+                          : flat || least < usual                ? kf_at_least(least, 64)
+                                                                 : usual;
     kf_config_default(config, BLOCK, kf_at_most(block, target->max_threads));
-    const int64_t group = config->knob[BLOCK] * PART_VECS;
-    kf_config_default(config, CLUSTER,
-                      kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, group)), 2),
-                                 target->max_cluster));
+    const int64_t parts = kf_ceil_div(v, config->knob[BLOCK] * each);
+    kf_config_default(
+        config, CLUSTER,
+        kf_at_most(kf_at_least(kf_power_of_two_above(parts), 2), target->max_cluster));
     const int64_t vecs = kf_ceil_div(v, config->knob[BLOCK] * config->knob[CLUSTER]);
-    const bool several = config->knob[BLOCK] <= 512 && vecs <= PART_VECS + 1;
-    kf_config_default(config, LEAST_GROUPS,
-                      several ? kf_at_most(1024 / config->knob[BLOCK], 4) : 1);
-    const int64_t room = several ? PART_VECS / 2 : PART_VECS;
+    const bool several = config->knob[BLOCK] <= 512 && vecs <= each + 1;
+    const int64_t most = flat ? 3 : kf_at_most(1024 / config->knob[BLOCK], 4);
+    kf_config_default(config, LEAST_GROUPS, several ? most : 1);
+    const int64_t room = several && !flat ? each / 2 : each;
     kf_config_default(config, LOCAL_VECS, kf_at_most(vecs > room ? vecs - room : 0, MOST_PARKED));
     kf_config_default(config, ONCE, 0);
 }
