@@ -26,9 +26,22 @@ static void set_by_hand(const kf_cli *cli, kf_case *c)
         for (int a = 0; a < c->op->attribute_count; a++) {
             const char *own = c->op->attributes[a].name;
             if (strlen(own) == length && strncmp(own, cli->attr.item[i], length) == 0) {
-                const double value = strtod(cli->attr.item[i] + length + 1, NULL);
-                c->attribute[a] = (kf_attribute){.set = true, .i = (int64_t)value, .f = value};
+                kf_attribute_parse(&c->op->attributes[a], cli->attr.item[i] + length + 1,
+                                   &c->attribute[a]); /* checked: check.c */
             }
+        }
+    }
+}
+
+/* Of several ops each takes those that it has. */
+static void set_with(const kf_cli *cli, kf_case *c)
+{
+    char name[64];
+    for (const char *list = cli->with; kf_list_next(&list, name, sizeof name);) {
+        kf_case one = {.op = c->op};
+        c->with_set = true;
+        if (kf_case_with(&one, name) == KF_OK) {
+            c->with |= one.with;
         }
     }
 }
@@ -41,6 +54,7 @@ static kf_case blank(const kf_cli *cli, const kf_op *op, kf_dtype dtype)
         c.attribute[a].i = (int64_t)op->attributes[a].fallback;
     }
     set_by_hand(cli, &c);
+    set_with(cli, &c);
     return c;
 }
 

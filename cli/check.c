@@ -141,9 +141,25 @@ static int check_knob(const char *text, const kf_op *const *ops, int count)
     return seen ? refuse_value(seen, value) : kf_cli_unknown("knob", name, choices, n);
 }
 
+/* Optional tensors of any of the ops, or "none". */
+static int check_with(const kf_cli *cli, const kf_op *const *ops, int count)
+{
+    const char *choices[256];
+    int n = 0;
+    for (int o = 0; o < count; o++) {
+        for (int t = 0; t < ops[o]->tensor_count && n < 255; t++) {
+            if (ops[o]->tensors[t].optional) {
+                n = add_choice(choices, n, ops[o]->tensors[t].name);
+            }
+        }
+    }
+    n = add_choice(choices, n, "none");
+    return cli->with ? check_list("optional tensor", cli->with, choices, n) : -1;
+}
+
 static int check_attribute(const char *text, const kf_op *const *ops, int count)
 {
-    char name[64], *end;
+    char name[64];
     const char *value, *choices[64];
     int n = 0;
     if (!split(text, name, sizeof name, &value)) {
@@ -157,8 +173,16 @@ static int check_attribute(const char *text, const kf_op *const *ops, int count)
     if (!has(choices, n, name)) {
         return kf_cli_unknown("attribute", name, choices, n);
     }
-    strtod(value, &end);
-    return *end ? kf_cli_complain(2, "--attr %s takes a number, not '%s'", name, value) : -1;
+    for (int o = 0; o < count; o++) {
+        for (int a = 0; a < ops[o]->attribute_count; a++) {
+            kf_attribute parsed;
+            if (strcmp(ops[o]->attributes[a].name, name) == 0 &&
+                kf_attribute_parse(&ops[o]->attributes[a], value, &parsed) != KF_OK) {
+                return kf_cli_complain(2, "%s", kf_error());
+            }
+        }
+    }
+    return -1;
 }
 
 /* The first two words of a --case, for their nearest; the rest is said by the parser. */
@@ -252,6 +276,9 @@ int kf_cli_check(kf_cli *cli, const kf_op *const *ops, int count)
     int shape_count, code = check_list("dtype", cli->dtype, dtypes, 3);
     if (code < 0) {
         code = check_variants(cli, ops, count);
+    }
+    if (code < 0) {
+        code = check_with(cli, ops, count);
     }
     for (int i = 0; code < 0 && i < cli->set.count; i++) {
         code = check_knob(cli->set.item[i], ops, count);

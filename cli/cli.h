@@ -41,7 +41,8 @@ typedef struct kf_scan { /* one backend */
 } kf_scan;
 
 typedef struct kf_cli {
-    const char *backend, *device, *dtype, *shape, *variant; /* lists as given; NULL = not given */
+    /* lists as given; NULL = not given */
+    const char *backend, *device, *dtype, *shape, *variant, *with;
     kf_list set, attr, format, cases, words;
     uint64_t seed;
     bool quiet, verbose, own_options; /* own_options: the environment's have all been read */

@@ -44,7 +44,10 @@ static void attributes(const kf_cli *cli, const kf_op *op)
     struct libscols_table *table = op->attribute_count ? kf_sheet_open(cli, columns, 3) : NULL;
     for (int i = 0; i < op->attribute_count; i++) {
         char value[32];
-        snprintf(value, sizeof value, "%g", op->attributes[i].fallback);
+        const double fallback = op->attributes[i].fallback;
+        kf_attribute_print(&op->attributes[i],
+                           &(kf_attribute){.i = (int64_t)fallback, .f = fallback}, value,
+                           sizeof value);
         const char *cell[] = {op->attributes[i].name, value, op->attributes[i].help};
         kf_sheet_row(table, NULL, cell, 3);
     }

@@ -134,10 +134,8 @@ static kf_status set_attributes(kf_job *j)
         snprintf(name, sizeof name, "%.*s", (int)length, text);
         for (int a = 0; status == KF_OK && a < j->op->attribute_count; a++) {
             if (strcmp(j->op->attributes[a].name, name) == 0) {
-                status =
-                    j->op->attributes[a].real
-                        ? kf_problem_float(j->problem, name, strtod(text + length + 1, NULL))
-                        : kf_problem_int(j->problem, name, strtoll(text + length + 1, NULL, 10));
+                status = kf_attribute_parse(&j->op->attributes[a], text + length + 1,
+                                            &j->problem->attribute[a]);
             }
         }
     }

@@ -19,6 +19,7 @@ enum {
     KEY_VARIANT,
     KEY_SET,
     KEY_ATTR,
+    KEY_WITH,
     KEY_SEED,
     KEY_COLOR,
     KEY_CASE,
@@ -42,6 +43,7 @@ static const struct argp_option shared_options[] = {
     {"variant", KEY_VARIANT, "LIST", 0, "variants of the op (kfuse list)", 0},
     {"set", KEY_SET, "NAME=VALUE", 0, "a knob by hand; may be repeated", 0},
     {"attr", KEY_ATTR, "NAME=VALUE", 0, "an attribute of the op; may be repeated", 0},
+    {"with", KEY_WITH, "LIST", 0, "optional tensors of the op, or none", 0},
     {"seed", KEY_SEED, "N", 0, "of the random inputs (42)", 0},
     {"case", KEY_CASE, "TEXT", 0, "one case as result rows print it; may be repeated", 0},
     {"format", 'o', "FORMAT[:FILE]", 0, "table, json, jsonl; may be repeated", 0},
@@ -148,6 +150,9 @@ static error_t parse_shared(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_SHAPE:
         cli->shape = arg;
+        return 0;
+    case KEY_WITH:
+        cli->with = filled("with", arg);
         return 0;
     case KEY_VARIANT:
         cli->variant = filled("variant", arg);

@@ -54,6 +54,7 @@ typedef struct kf_kernel_info {
 
 typedef enum kf_value_kind {
     KF_VALUE_BUFFER, /* a global pointer; followed by KF_VALUE_I64 with its offset in elements */
+    KF_VALUE_ABSENT, /* a null pointer, followed by KF_VALUE_I64 as well */
     KF_VALUE_I32,
     KF_VALUE_I64,
     KF_VALUE_F32

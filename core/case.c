@@ -40,17 +40,85 @@ static kf_status set_tensor(kf_case *c, const char *name, const char *value)
                                          : status;
 }
 
-static kf_status set_attribute(kf_case *c, int i, const char *value)
+/* ---- attributes --------------------------------------------------------------------------- */
+
+/* Place of a word in a list separated by spaces; -1 when it is not there. */
+static int word_index(const char *list, const char *word)
+{
+    for (int i = 0; list && *list; i++) {
+        const size_t n = strcspn(list, " ");
+        if (n == strlen(word) && !strncmp(list, word, n))
+            return i;
+        list += n + (list[n] == ' ');
+    }
+    return -1;
+}
+
+kf_status kf_attribute_parse(const kf_attribute_decl *decl, const char *text, kf_attribute *out)
 {
     char *end;
-    const double parsed = strtod(value, &end);
-    if (end == value || *end)
-        return kf_fail(KF_INVALID, "attribute %s takes a number, not '%s'",
-                       c->op->attributes[i].name, value);
-    c->attribute[i] = (kf_attribute){.set = true, .i = (int64_t)parsed, .f = parsed};
-    return c->op->attributes[i].real ? KF_OK
-                                     : whole(c->op->attributes[i].name, value, &c->attribute[i].i);
+    const int word = word_index(decl->words, text);
+    const double parsed = word >= 0 ? word : strtod(text, &end);
+    if (word < 0 && (end == text || *end))
+        return decl->words ? kf_fail(KF_INVALID, "attribute %s takes one of: %s; not '%s'",
+                                     decl->name, decl->words, text)
+                           : kf_fail(KF_INVALID, "attribute %s takes a number, not '%s'",
+                                     decl->name, text);
+    *out = (kf_attribute){.set = true, .i = (int64_t)parsed, .f = parsed};
+    return word >= 0 || decl->real ? KF_OK : whole(decl->name, text, &out->i);
 }
+
+void kf_attribute_print(const kf_attribute_decl *decl, const kf_attribute *value, char *text,
+                        size_t bytes)
+{
+    const char *word = decl->words ? decl->words : "";
+    for (int64_t i = 0; *word && i < value->i; i++) {
+        word += strcspn(word, " ");
+        word += *word == ' ';
+    }
+    if (*word && value->i >= 0)
+        snprintf(text, bytes, "%.*s", (int)strcspn(word, " "), word);
+    else if (decl->real)
+        snprintf(text, bytes, "%.17g", value->f);
+    else
+        snprintf(text, bytes, "%lld", (long long)value->i);
+}
+
+/* ---- optional tensors --------------------------------------------------------------------- */
+
+kf_status kf_case_with(kf_case *c, const char *list)
+{
+    c->with_set = true;
+    c->with = 0;
+    if (!strcmp(list, "none"))
+        return KF_OK;
+    while (*list) {
+        char name[32] = "";
+        const size_t n = strcspn(list, ",");
+        if (n < sizeof name)
+            memcpy(name, list, n);
+        const int i = tensor_index(c->op, name);
+        if (i < 0 || !c->op->tensors[i].optional)
+            return kf_fail(KF_INVALID, "op %s has no optional tensor '%.*s'", c->op->name, (int)n,
+                           list);
+        c->with |= UINT32_C(1) << i;
+        list += n + (list[n] == ',');
+    }
+    return KF_OK;
+}
+
+/* Separated by `separator`; "" for none. */
+static void with_names(const kf_case *c, char separator, char *text, size_t bytes)
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < c->op->tensor_count && used < bytes; i++)
+        if (c->with & UINT32_C(1) << i)
+            used += (size_t)snprintf(text + used, bytes - used, "%.1s%s",
+                                     used ? (char[]){separator, 0} : "", c->op->tensors[i].name);
+}
+
+/* ---- parsing ------------------------------------------------------------------------------ */
 
 static kf_status set_word(kf_case *c, char *word)
 {
@@ -76,9 +144,11 @@ static kf_status set_word(kf_case *c, char *word)
                    ? KF_OK
                    : kf_fail(KF_INVALID, "seed takes a whole number, not '%s'", value);
     }
+    if (!strcmp(word, "with"))
+        return kf_case_with(c, value);
     for (int i = 0; i < c->op->attribute_count; i++)
         if (!strcmp(c->op->attributes[i].name, word))
-            return set_attribute(c, i, value);
+            return kf_attribute_parse(&c->op->attributes[i], value, &c->attribute[i]);
     return kf_fail(KF_INVALID, "op %s has no dim, knob or attribute '%s'", c->op->name, word);
 }
 
@@ -161,11 +231,16 @@ int kf_case_print(const kf_case *c, char *buffer, size_t bytes)
     put(&w, "%s %s %s", op->name, c->variant ? c->variant->name : "default",
         kf_dtype_name(c->dtype));
     put_dims(&w, c);
+    if (c->with_set) {
+        char names[512];
+        with_names(c, ',', names, sizeof names);
+        put(&w, " with=%s", *names ? names : "none");
+    }
     for (int i = 0; i < op->attribute_count; i++) {
-        if (c->attribute[i].set && op->attributes[i].real)
-            put(&w, " %s=%.17g", op->attributes[i].name, c->attribute[i].f);
-        else if (c->attribute[i].set)
-            put(&w, " %s=%lld", op->attributes[i].name, (long long)c->attribute[i].i);
+        char value[40];
+        kf_attribute_print(&op->attributes[i], &c->attribute[i], value, sizeof value);
+        if (c->attribute[i].set)
+            put(&w, " %s=%s", op->attributes[i].name, value);
     }
     for (int i = 0; i < op->knob_count; i++)
         if (c->config.set[i])
@@ -194,8 +269,10 @@ static int32_t offset_alignment(int64_t offset, int size)
 
 kf_status kf_case_problem(const kf_case *c, kf_problem *problem)
 {
-    kf_status status =
-        kf_problem_shape(problem, c->dtype, c->dim, c->variant ? c->variant->tensors : NULL);
+    char names[512];
+    const char *with = c->variant && c->variant->tensors ? c->variant->tensors : c->op->with;
+    with_names(c, ' ', names, sizeof names);
+    kf_status status = kf_problem_shape(problem, c->dtype, c->dim, c->with_set ? names : with);
     if (status != KF_OK)
         return status;
     memcpy(problem->attribute, c->attribute, sizeof problem->attribute);

@@ -56,7 +56,8 @@ static void pack(kf_exec *exec, int index)
     for (int i = 0; i < step->use_count; i++) {
         const kf_use *use = &step->use[i];
         if (use->kind <= KF_USE_WRITE) {
-            packed->value[n++] = (kf_value){.kind = KF_VALUE_BUFFER};
+            packed->value[n++] = (kf_value){
+                .kind = kf_use_absent(exec->plan, use) ? KF_VALUE_ABSENT : KF_VALUE_BUFFER};
             packed->value[n++] = (kf_value){.kind = KF_VALUE_I64};
         } else if (use->kind == KF_USE_INT) {
             packed->value[n++] = (kf_value){.kind = KF_VALUE_I64, .as.i64 = use->i};
@@ -83,6 +84,8 @@ static void patch(const kf_exec *exec, int index, const kf_binding *bindings, kf
         const kf_use *use = &step->use[i];
         if (use->kind > KF_USE_WRITE) {
             n++;
+        } else if (value[n].kind == KF_VALUE_ABSENT) {
+            n += 2;
         } else if (use->ref.scratch) {
             const kf_scratch *scratch = &plan->scratch[use->ref.index];
             value[n++].as.buffer = workspace;

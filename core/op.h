@@ -38,6 +38,7 @@ typedef struct kf_attribute_decl {
     const char *name;
     bool real; /* double, else int64 */
     double fallback;
+    const char *words; /* names of the values 0, 1, ...: "none tanh"; NULL = numbers */
     const char *help;
 } kf_attribute_decl;
 
@@ -97,6 +98,7 @@ typedef struct kf_use {
     int64_t requested; /* elements the loads ask for; 0 = moved */
     int64_t edge;      /* bytes of aligned over-read allowed inside the tensor; 0 = none */
     bool at_most;      /* data-dependent: moved and requested are upper limits */
+    bool optional;     /* an absent optional tensor: a null pointer, nothing moved */
     int64_t i;
     double f;
 } kf_use;
@@ -108,6 +110,11 @@ typedef struct kf_use {
               .moved = (moved_elements),                                                           \
               .requested = (requested_elements)})
 #define WRITE(r) ((kf_use){.kind = KF_USE_WRITE, .ref = (r)})
+/* Of optional tensors, which may be absent; 0 requested elements = each once. */
+#define READ_IF(r, requested_elements)                                                             \
+    ((kf_use){                                                                                     \
+        .kind = KF_USE_READ, .ref = (r), .requested = (requested_elements), .optional = true})
+#define WRITE_IF(r) ((kf_use){.kind = KF_USE_WRITE, .ref = (r), .optional = true})
 #define INT(value) ((kf_use){.kind = KF_USE_INT, .i = (value)})     /* 64 bits in the kernel */
 #define INT32(value) ((kf_use){.kind = KF_USE_INT32, .i = (value)}) /* 32 bits */
 #define FLOAT(value) ((kf_use){.kind = KF_USE_FLOAT, .f = (value)})
@@ -177,6 +184,7 @@ struct kf_plan {
 
 /* Builders for plan functions; none fails visibly, kf_plan_check() finds what is wrong. */
 kf_ref kf_tensor_ref(const kf_plan *plan, int tensor); /* index in the op's table */
+bool kf_use_absent(const kf_plan *plan, const kf_use *use); /* of a tensor the problem lacks */
 kf_ref kf_scratch_ref(kf_plan *plan, const char *name, kf_dtype dtype, int64_t count);
 kf_step *kf_plan_step(kf_plan *plan, const char *entry, kf_grid grid, kf_work work,
                       const kf_use *uses, int use_count);
@@ -201,8 +209,8 @@ kf_status kf_plan_check(const kf_plan *plan);
 struct kf_variant {
     const char *name;
     const char *help;
-    const char *tensors; /* optional tensors that this variant takes (ceilings: each roof its own);
-                            NULL = none */
+    const char *tensors; /* optional tensors that this variant alone takes (ceilings: each roof its
+                            own); NULL = those of the op */
     uint64_t needs;      /* capabilities of the target; missing ones are KF_UNSUPPORTED by name */
     /* Fills the knobs not set by hand. */
     void (*defaults)(const kf_problem *problem, const kf_target *target, kf_config *config);
@@ -217,6 +225,7 @@ struct kf_op {
     const char *summary; /* one line */
     const char *formula; /* "y = exp(x - max(x)) / sum(exp(x - max(x))) over the last axis" */
     const char *dims;    /* "rows cols": order of --shape and of the case text */
+    const char *with;    /* optional tensors of a case that does not name them: "weight" */
     bool internal;       /* a tool of the laboratory (ceilings): not a lesson's subject */
     const kf_tensor_decl *tensors;
     int tensor_count;
@@ -291,14 +300,16 @@ kf_status kf_exec_kernel_info(const kf_exec *exec, int step, struct kf_kernel_in
 kf_status kf_run_step(kf_exec *exec, kf_queue *queue, int step, const kf_binding *bindings,
                       kf_buffer *workspace);
 
-/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [attribute=V] [KNOB=N] [stride.T=N]
- * [offset.T=N] seed=N -- */
+/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [with=TENSOR,...] [attribute=V] [KNOB=N]
+ * [stride.T=N] [offset.T=N] seed=N -- */
 
 typedef struct kf_case {
     const kf_op *op;
     const kf_variant *variant; /* NULL = the op's choice, written "default" */
     kf_dtype dtype;
     int64_t dim[KF_MAX_DIMS];
+    bool with_set;      /* the optional tensors are those of `with`, not the op's usual ones */
+    uint32_t with;      /* bit i: tensor i of the op's table */
     kf_attribute attribute[KF_MAX_ATTRIBUTES];
     kf_config config;
     int64_t stride[KF_MAX_TENSORS]; /* row stride in elements; 0 = contiguous */
@@ -307,6 +318,13 @@ typedef struct kf_case {
 } kf_case;
 
 kf_status kf_case_parse(const char *text, kf_case *out);
+/* "weight,bias", or "none": the optional tensors a case has. */
+kf_status kf_case_with(kf_case *c, const char *list);
+/* A number, or one of the attribute's words. */
+kf_status kf_attribute_parse(const kf_attribute_decl *decl, const char *text, kf_attribute *out);
+/* The word of the value, where it has one, else the number. */
+void kf_attribute_print(const kf_attribute_decl *decl, const kf_attribute *value, char *text,
+                        size_t bytes);
 /* Length as snprintf; only what differs from the defaults is written. */
 int kf_case_print(const kf_case *c, char *buffer, size_t bytes);
 /* The problem of a case: tensors with its strides, and alignments that its offsets leave. */

@@ -16,6 +16,12 @@ kf_ref kf_tensor_ref(const kf_plan *plan, int tensor)
     return (kf_ref){.scratch = false, .index = tensor};
 }
 
+bool kf_use_absent(const kf_plan *plan, const kf_use *use)
+{
+    return use->kind <= KF_USE_WRITE && !use->ref.scratch && use->optional &&
+           plan->problem.tensor[use->ref.index].dtype == KF_NONE;
+}
+
 kf_ref kf_scratch_ref(kf_plan *plan, const char *name, kf_dtype dtype, int64_t count)
 {
     if (plan->scratch_count == KF_MAX_SCRATCH) {
@@ -147,6 +153,8 @@ static kf_status check_use(const kf_plan *plan, const kf_step *step, const kf_us
                            step->entry, plan->scratch[i].name);
         return KF_OK;
     }
+    if (i >= 0 && i < op->tensor_count && op->tensors[i].optional && kf_use_absent(plan, use))
+        return KF_OK;
     if (i < 0 || i >= op->tensor_count || plan->problem.tensor[i].dtype == KF_NONE)
         return kf_fail(KF_INVALID, "step %s uses a tensor that the problem does not have",
                        step->entry);

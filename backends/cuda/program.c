@@ -236,7 +236,11 @@ static void point_at(const kf_launch *launch, void **pointers)
 {
     for (int i = 0; i < launch->value_count; i++) {
         const kf_value *value = &launch->values[i];
-        pointers[i] = value->kind == KF_VALUE_BUFFER
+        static const kfcu_deviceptr none = 0;
+        if (value->kind == KF_VALUE_ABSENT)
+            pointers[i] = (void *)(uintptr_t)&none;
+        else
+            pointers[i] = value->kind == KF_VALUE_BUFFER
                           ? (void *)&((cuda_buffer *)value->as.buffer)->address
                           : (void *)(uintptr_t)&value->as;
     }

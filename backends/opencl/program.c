@@ -225,12 +225,16 @@ kf_status opencl_kernel_close(kf_kernel *base)
  * float not its value (NaN, -0), of a buffer not its address, which the next buffer may get. */
 static size_t argument_of(const kf_value *value, const void **data, uint64_t *bits)
 {
+    static const cl_mem none = NULL;
     *data = &value->as;
     *bits = 0;
     switch (value->kind) {
     case KF_VALUE_BUFFER:
         *data = &opencl_buffer_of(value->as.buffer)->memory;
         *bits = opencl_buffer_of(value->as.buffer)->serial;
+        return sizeof(cl_mem);
+    case KF_VALUE_ABSENT:
+        *data = &none;
         return sizeof(cl_mem);
     case KF_VALUE_I64:
         memcpy(bits, &value->as.i64, sizeof(cl_long));
