@@ -60,10 +60,10 @@ kf_status kf_attribute_parse(const kf_attribute_decl *decl, const char *text, kf
     const int word = word_index(decl->words, text);
     const double parsed = word >= 0 ? word : strtod(text, &end);
     if (word < 0 && (end == text || *end))
-        return decl->words ? kf_fail(KF_INVALID, "attribute %s takes one of: %s; not '%s'",
-                                     decl->name, decl->words, text)
-                           : kf_fail(KF_INVALID, "attribute %s takes a number, not '%s'",
-                                     decl->name, text);
+        return decl->words
+                   ? kf_fail(KF_INVALID, "attribute %s takes one of: %s; not '%s'", decl->name,
+                             decl->words, text)
+                   : kf_fail(KF_INVALID, "attribute %s takes a number, not '%s'", decl->name, text);
     *out = (kf_attribute){.set = true, .i = (int64_t)parsed, .f = parsed};
     return word >= 0 || decl->real ? KF_OK : whole(decl->name, text, &out->i);
 }

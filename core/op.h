@@ -112,8 +112,7 @@ typedef struct kf_use {
 #define WRITE(r) ((kf_use){.kind = KF_USE_WRITE, .ref = (r)})
 /* Of optional tensors, which may be absent; 0 requested elements = each once. */
 #define READ_IF(r, requested_elements)                                                             \
-    ((kf_use){                                                                                     \
-        .kind = KF_USE_READ, .ref = (r), .requested = (requested_elements), .optional = true})
+    ((kf_use){.kind = KF_USE_READ, .ref = (r), .requested = (requested_elements), .optional = true})
 #define WRITE_IF(r) ((kf_use){.kind = KF_USE_WRITE, .ref = (r), .optional = true})
 #define INT(value) ((kf_use){.kind = KF_USE_INT, .i = (value)})     /* 64 bits in the kernel */
 #define INT32(value) ((kf_use){.kind = KF_USE_INT32, .i = (value)}) /* 32 bits */
@@ -183,7 +182,7 @@ struct kf_plan {
 };
 
 /* Builders for plan functions; none fails visibly, kf_plan_check() finds what is wrong. */
-kf_ref kf_tensor_ref(const kf_plan *plan, int tensor); /* index in the op's table */
+kf_ref kf_tensor_ref(const kf_plan *plan, int tensor);      /* index in the op's table */
 bool kf_use_absent(const kf_plan *plan, const kf_use *use); /* of a tensor the problem lacks */
 kf_ref kf_scratch_ref(kf_plan *plan, const char *name, kf_dtype dtype, int64_t count);
 kf_step *kf_plan_step(kf_plan *plan, const char *entry, kf_grid grid, kf_work work,
@@ -308,8 +307,8 @@ typedef struct kf_case {
     const kf_variant *variant; /* NULL = the op's choice, written "default" */
     kf_dtype dtype;
     int64_t dim[KF_MAX_DIMS];
-    bool with_set;      /* the optional tensors are those of `with`, not the op's usual ones */
-    uint32_t with;      /* bit i: tensor i of the op's table */
+    bool with_set; /* the optional tensors are those of `with`, not the op's usual ones */
+    uint32_t with; /* bit i: tensor i of the op's table */
     kf_attribute attribute[KF_MAX_ATTRIBUTES];
     kf_config config;
     int64_t stride[KF_MAX_TENSORS]; /* row stride in elements; 0 = contiguous */

@@ -234,13 +234,13 @@ kf_status kf_problem_derive(kf_problem *problem)
     return KF_OK;
 }
 
-/* Folds axes 0 .. axes-1 into one of `*count` places with one `*stride`. An axis of size 1 folds
+/* Folds axes first .. end-1 into one of `*count` places with one `*stride`. An axis of size 1 folds
  * always. */
-static bool fold(const kf_tensor *tensor, int axes, int64_t *count, int64_t *stride)
+static bool fold(const kf_tensor *tensor, int first, int end, int64_t *count, int64_t *stride)
 {
     *count = 1;
     *stride = 0;
-    for (int i = axes - 1; i >= 0; i--) {
+    for (int i = end - 1; i >= first; i--) {
         if (tensor->size[i] == 1)
             continue;
         if (*count == 1)
@@ -263,24 +263,52 @@ static kf_status set_dim(kf_problem *problem, int tensor, int dim, int64_t size)
     return KF_OK;
 }
 
+/* First axis of a row of tensor i: the attribute `axis` where the op has one (negative: from the
+ * end), else the last. */
+static kf_status row_axis(const kf_problem *problem, int i, int *axis)
+{
+    const kf_tensor *t = &problem->tensor[i];
+    const int attribute = attribute_index(problem, "axis");
+    const int64_t asked = attribute < 0 ? -1 : problem->attribute[attribute].i;
+    if (t->rank < 1)
+        return kf_fail(KF_INVALID, "tensor '%s' of op '%s' needs at least one axis (%s)",
+                       problem->op->tensors[i].name, problem->op->name,
+                       problem->op->tensors[i].dims);
+    if (asked < -t->rank || asked >= t->rank)
+        return kf_fail(KF_INVALID, "axis=%lld: the tensor '%s' of op '%s' has %d axes",
+                       (long long)asked, problem->op->tensors[i].name, problem->op->name, t->rank);
+    *axis = (int)(asked < 0 ? asked + t->rank : asked);
+    return KF_OK;
+}
+
+static kf_status derive_width(const kf_problem *problem, int i, int axis, int64_t *width)
+{
+    const kf_tensor *t = &problem->tensor[i];
+    int64_t step;
+    const bool folds = fold(t, axis, t->rank, width, &step);
+    if (*width <= 1 || (folds && step == 1))
+        return KF_OK;
+    return axis == t->rank - 1
+               ? kf_fail(KF_INVALID, "the last axis of tensor '%s' has stride %lld; 1 is needed",
+                         problem->op->tensors[i].name, (long long)t->stride[axis])
+               : kf_fail(KF_INVALID, "axes %d to %d of tensor '%s' are not contiguous", axis,
+                         t->rank - 1, problem->op->tensors[i].name);
+}
+
 static kf_status derive_tensor(kf_problem *problem, int i)
 {
     const kf_tensor_decl *decl = &problem->op->tensors[i];
     const kf_tensor *t = &problem->tensor[i];
     const int outer = dim_of_word(problem->op, decl->dims, 0),
               inner = dim_of_word(problem->op, decl->dims, 1);
-    const int axes = inner >= 0 ? t->rank - 1 : t->rank; /* that fold into the outer dim */
+    int axes = t->rank; /* that fold into the outer dim */
     int64_t count, stride, width = 1;
-    if (axes < 0)
-        return kf_fail(KF_INVALID, "tensor '%s' of op '%s' needs at least one axis (%s)",
-                       decl->name, problem->op->name, decl->dims);
-    if (inner >= 0) {
-        width = t->size[t->rank - 1];
-        if (width > 1 && t->stride[t->rank - 1] != 1)
-            return kf_fail(KF_INVALID, "the last axis of tensor '%s' has stride %lld; 1 is needed",
-                           decl->name, (long long)t->stride[t->rank - 1]);
-    }
-    if (!fold(t, axes, &count, &stride))
+    kf_status status = inner >= 0 ? row_axis(problem, i, &axes) : KF_OK;
+    if (status == KF_OK && inner >= 0)
+        status = derive_width(problem, i, axes, &width);
+    if (status != KF_OK)
+        return status;
+    if (!fold(t, 0, axes, &count, &stride))
         return kf_fail(KF_INVALID,
                        "the leading axes of tensor '%s' do not fold into one with a single stride",
                        decl->name);
@@ -292,7 +320,7 @@ static kf_status derive_tensor(kf_problem *problem, int i)
         return kf_fail(KF_INVALID, "tensor '%s' has stride %lld; it must be contiguous", decl->name,
                        (long long)stride);
     problem->row_stride[i] = count <= 1 ? 0 : stride; /* a single row: never used, any alignment */
-    const kf_status status = set_dim(problem, i, outer, count);
+    status = set_dim(problem, i, outer, count);
     return status != KF_OK || inner < 0 ? status : set_dim(problem, i, inner, width);
 }
 

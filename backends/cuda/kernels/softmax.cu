@@ -26,7 +26,7 @@
  *
  * - 16-bit rows kept packed put two groups of 64 KiB rows on a unit: bf16 4096x32768 from 142 (as
  *   floats, one group) to 131. Needs kf_again: 208 with unpacked floats shared between passes. The
- *   second exp2 costs nothing: with ONCE=1 every shape takes as long or longer.
+ *   second exp2 costs nothing: keeping exponentials as floats took as long or longer at every shape.
  *
  * - Clusters hang on how their groups meet, not on the exponentials: at 1024x131072 bf16 the second
  *   exp2 was blamed for 140.7 us; st.async instead of a cluster barrier made it 131.2, and only
@@ -58,21 +58,10 @@ __device__ inline float softmax_exponential(float value, float base)
     return kf_exp2((value - base) * KF_LOG2E);
 }
 
-/* What stays of a vector between the two passes over a row: its exponentials as floats (f32, and
- * 16-bit storage with ONCE=1: twice its registers), or the vector as it came, whose exponentials
- * are then computed again. No rounding between, either way. */
-#ifndef ONCE
-#define ONCE 0
-#endif
-#define KEEPS (KF_DTYPE == KF_F32 || ONCE)
-#define KEPT_PACKS (KEEPS ? KF_VEC / 4 : 1)
-
-typedef struct softmax_kept {
-    kf_pack pack[KEPT_PACKS];
-} softmax_kept;
-
-/* Returns the sum of the exponentials. */
-__device__ inline float softmax_keep(softmax_kept *kept, kf_pack pack, float base, unsigned zero)
+/* What stays of a vector between the two passes over a row: of f32 its exponentials, of 16-bit
+ * storage the vector as it came, whose exponentials are then computed again. No rounding between,
+ * either way. Returns the sum of the exponentials. */
+__device__ inline float softmax_keep(kf_pack *kept, kf_pack pack, float base, unsigned zero)
 {
     float value[KF_VEC], sum = 0.0f;
     kf_unpack(kf_again(pack, zero), value);
@@ -81,9 +70,7 @@ __device__ inline float softmax_keep(softmax_kept *kept, kf_pack pack, float bas
         value[j] = softmax_exponential(value[j], base);
         sum += value[j];
     }
-#pragma unroll
-    for (int k = 0; k < KEPT_PACKS; k++)
-        kept->pack[k] = KEEPS ? kf_pack_floats(value + 4 * k) : pack;
+    *kept = KF_DTYPE == KF_F32 ? kf_pack_floats(value) : pack;
     return sum;
 }
 
@@ -97,20 +84,18 @@ __device__ inline kf_pack softmax_result(kf_pack pack, float base, float scale, 
     return kf_repack(value);
 }
 
-__device__ inline kf_pack softmax_scaled(const softmax_kept *kept, float base, float scale,
+__device__ inline kf_pack softmax_scaled(kf_pack kept, float base, float scale,
                                          unsigned zero)
 {
-#if KEEPS
+#if KF_DTYPE == KF_F32
     float value[KF_VEC];
-#pragma unroll
-    for (int k = 0; k < KEPT_PACKS; k++)
-        kf_unpack_floats(kept->pack[k], value + 4 * k);
+    kf_unpack_floats(kept, value);
 #pragma unroll
     for (int j = 0; j < KF_VEC; j++)
         value[j] *= scale;
     return kf_repack(value);
 #else
-    return softmax_result(kept->pack[0], base, scale, zero);
+    return softmax_result(kept, base, scale, zero);
 #endif
 }
 
@@ -152,7 +137,7 @@ __device__ inline void softmax_row(const kf_place *p, const kf_storage *x_row, k
                                    kf_pack *local, unsigned zero, unsigned zero_again)
 {
     kf_held held;
-    softmax_kept kept[REGISTER_VECS];
+    kf_pack kept[REGISTER_VECS];
     held.parked = local;
     kf_hold(&held, p, x_row, -KF_INFINITY);
 
@@ -174,10 +159,10 @@ __device__ inline void softmax_row(const kf_place *p, const kf_storage *x_row, k
         sum += softmax_keep(&kept[i], held.data[i], base, zero);
 #pragma unroll 2
     for (int i = 0; i < LOCAL_VECS; i++) {
-        softmax_kept parked;
+        kf_pack parked;
         sum += softmax_keep(&parked, *kf_parked(&held, i), base, zero);
-        for (int k = 0; KEEPS && k < KEPT_PACKS; k++)
-            kf_parked(&held, i)[k * PARKED] = parked.pack[k];
+        if (KF_DTYPE == KF_F32)
+            *kf_parked(&held, i) = parked;
     }
 #pragma unroll
     for (int i = 0; i < EDGES; i++) {
@@ -185,22 +170,18 @@ __device__ inline void softmax_row(const kf_place *p, const kf_storage *x_row, k
         sum += held.edge[i];
     }
     sum = kf_warp_sum(sum, ROW_LANES);
-    const float scale = softmax_scale(p, max, sum, kf_row_slots(p, local, KEPT_PACKS));
+    const float scale = softmax_scale(p, max, sum, kf_row_slots(p, local));
 
     const bool together = kf_together(x_row, y_row);
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++)
         if (kf_has(p, i))
-            kf_row_put(p, y_row, i, softmax_scaled(&kept[i], base, scale, zero_again), together);
+            kf_row_put(p, y_row, i, softmax_scaled(kept[i], base, scale, zero_again), together);
 #pragma unroll 2
     for (int i = 0; i < LOCAL_VECS; i++)
-        if (kf_has(p, REGISTER_VECS + i)) {
-            softmax_kept parked;
-            for (int k = 0; k < KEPT_PACKS; k++)
-                parked.pack[k] = kf_parked(&held, i)[k * PARKED];
+        if (kf_has(p, REGISTER_VECS + i))
             kf_row_put(p, y_row, REGISTER_VECS + i,
-                       softmax_scaled(&parked, base, scale, zero_again), together);
-        }
+                       softmax_scaled(*kf_parked(&held, i), base, scale, zero_again), together);
 #pragma unroll
     for (int i = 0; i < EDGES; i++)
         kf_row_put_edge(p, y_row, i, held.edge[i] * scale);
@@ -235,7 +216,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     extern __shared__ kf_pack local[];
     kf_place place;
     kf_place_row(&place, rows);
-    kf_slots_open(kf_row_slots(&place, local, KEPT_PACKS));
+    kf_slots_open(kf_row_slots(&place, local));
     kf_cluster_arrive();
     const kf_storage *const x_row = x + x_offset + place.row * x_stride;
     kf_storage *const y_row = y + y_offset + place.row * y_stride;
@@ -280,7 +261,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
         sum += softmax_exponential(edge[i], softmax_base(max));
     for (int first = 0; first < span.vectors; first += BLOCK * ONLINE_VECS) {
         kf_pack data[ONLINE_VECS];
-        softmax_kept unused;
+        kf_pack unused;
         float above = max;
 #pragma unroll
         for (int i = 0; i < ONLINE_VECS; i++)

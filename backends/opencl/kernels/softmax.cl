@@ -33,21 +33,10 @@ static inline float softmax_exponential(float value, float base)
     return kf_exp2((value - base) * KF_LOG2E);
 }
 
-/* What stays of a vector between the two passes over a row: its exponentials as floats (f32, and
- * 16-bit storage with ONCE=1: twice its registers), or the vector as it came, whose exponentials
- * are then computed again. No rounding between, either way. */
-#ifndef ONCE
-#define ONCE 0
-#endif
-#define KEEPS (KF_DTYPE == KF_F32 || ONCE)
-#define KEPT_PACKS (KEEPS ? KF_VEC / 4 : 1)
-
-typedef struct softmax_kept {
-    kf_pack pack[KEPT_PACKS];
-} softmax_kept;
-
-/* Returns the sum of the exponentials. */
-static inline float softmax_keep(softmax_kept *kept, kf_pack pack, float base, uint zero)
+/* What stays of a vector between the two passes over a row: of f32 its exponentials, of 16-bit
+ * storage the vector as it came, whose exponentials are then computed again. No rounding between,
+ * either way. Returns the sum of the exponentials. */
+static inline float softmax_keep(kf_pack *kept, kf_pack pack, float base, uint zero)
 {
     float value[KF_VEC], sum = 0.0f;
     kf_unpack(kf_again(pack, zero), value);
@@ -56,9 +45,7 @@ static inline float softmax_keep(softmax_kept *kept, kf_pack pack, float base, u
         value[j] = softmax_exponential(value[j], base);
         sum += value[j];
     }
-#pragma unroll
-    for (int k = 0; k < KEPT_PACKS; k++)
-        kept->pack[k] = KEEPS ? kf_pack_floats(value + 4 * k) : pack;
+    *kept = KF_DTYPE == KF_F32 ? kf_pack_floats(value) : pack;
     return sum;
 }
 
@@ -72,19 +59,17 @@ static inline kf_pack softmax_result(kf_pack pack, float base, float scale, uint
     return kf_repack(value);
 }
 
-static inline kf_pack softmax_scaled(const softmax_kept *kept, float base, float scale, uint zero)
+static inline kf_pack softmax_scaled(kf_pack kept, float base, float scale, uint zero)
 {
-#if KEEPS
+#if KF_DTYPE == KF_F32
     float value[KF_VEC];
-#pragma unroll
-    for (int k = 0; k < KEPT_PACKS; k++)
-        kf_unpack_floats(kept->pack[k], value + 4 * k);
+    kf_unpack_floats(kept, value);
 #pragma unroll
     for (int j = 0; j < KF_VEC; j++)
         value[j] *= scale;
     return kf_repack(value);
 #else
-    return softmax_result(kept->pack[0], base, scale, zero);
+    return softmax_result(kept, base, scale, zero);
 #endif
 }
 
@@ -141,7 +126,7 @@ static inline void softmax_row(const kf_place *p, const __global kf_storage *x_r
                                uint zero_again)
 {
     kf_held held;
-    softmax_kept kept[REGISTER_VECS];
+    kf_pack kept[REGISTER_VECS];
     held.parked = local_memory;
     kf_hold(&held, p, x_row, -KF_INFINITY);
 
@@ -163,10 +148,10 @@ static inline void softmax_row(const kf_place *p, const __global kf_storage *x_r
         sum += softmax_keep(&kept[i], held.data[i], base, zero);
 #pragma unroll 2
     for (int i = 0; i < LOCAL_VECS; i++) {
-        softmax_kept parked;
+        kf_pack parked;
         sum += softmax_keep(&parked, *kf_parked(&held, i), base, zero);
-        for (int k = 0; KEEPS && k < KEPT_PACKS; k++)
-            kf_parked(&held, i)[k * PARKED] = parked.pack[k];
+        if (KF_DTYPE == KF_F32)
+            *kf_parked(&held, i) = parked;
     }
 #pragma unroll
     for (int i = 0; i < EDGES; i++) {
@@ -174,22 +159,18 @@ static inline void softmax_row(const kf_place *p, const __global kf_storage *x_r
         sum += held.edge[i];
     }
     sum = kf_warp_sum(sum, ROW_LANES);
-    const float scale = softmax_scale(p, max, sum, kf_row_slots(p, local_memory, KEPT_PACKS));
+    const float scale = softmax_scale(p, max, sum, kf_row_slots(p, local_memory));
 
     const bool together = kf_together(x_row, y_row);
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++)
         if (kf_has(p, i))
-            kf_row_put(p, y_row, i, softmax_scaled(&kept[i], base, scale, zero_again), together);
+            kf_row_put(p, y_row, i, softmax_scaled(kept[i], base, scale, zero_again), together);
 #pragma unroll 2
     for (int i = 0; i < LOCAL_VECS; i++)
-        if (kf_has(p, REGISTER_VECS + i)) {
-            softmax_kept parked;
-            for (int k = 0; k < KEPT_PACKS; k++)
-                parked.pack[k] = kf_parked(&held, i)[k * PARKED];
+        if (kf_has(p, REGISTER_VECS + i))
             kf_row_put(p, y_row, REGISTER_VECS + i,
-                       softmax_scaled(&parked, base, scale, zero_again), together);
-        }
+                       softmax_scaled(*kf_parked(&held, i), base, scale, zero_again), together);
 #pragma unroll
     for (int i = 0; i < EDGES; i++)
         kf_row_put_edge(p, y_row, i, held.edge[i] * scale);
@@ -248,7 +229,7 @@ softmax_online(const __global kf_storage *restrict x, long x_offset,
         sum += softmax_exponential(edge[i], softmax_base(max));
     for (int first = 0; first < span.vectors; first += BLOCK * ONLINE_VECS) {
         kf_pack data[ONLINE_VECS];
-        softmax_kept unused;
+        kf_pack unused;
         float above = max;
 #pragma unroll
         for (int i = 0; i < ONLINE_VECS; i++)

@@ -26,7 +26,7 @@
 #error "BLOCK = THREADS_PER_ROW * ROWS_PER_GROUP, LOCAL_VECS < VECS"
 #endif
 
-/* Local memory of a group: PARKED vectors per held row, then ROW_SLOTS slots for each of its rows.
+/* Local memory of a group: PARKED vectors, then ROW_SLOTS slots for each of its rows.
  */
 #define REGISTER_VECS (VECS - LOCAL_VECS)
 #define PARKED (LOCAL_VECS * BLOCK)
@@ -161,10 +161,10 @@ __device__ inline void kf_row_put_edge(const kf_place *p, kf_storage *row, int i
 
 /* ---- what the warps of a row tell each other ---------------------------------------------- */
 
-/* This thread's row's slots, behind `held` rows' parked vectors. */
-__device__ inline float4 *kf_row_slots(const kf_place *p, kf_pack *local, int held)
+/* This thread's row's slots, behind the parked vectors. */
+__device__ inline float4 *kf_row_slots(const kf_place *p, kf_pack *local)
 {
-    return (float4 *)(local + held * PARKED) + threadIdx.x / THREADS_PER_ROW * ROW_SLOTS;
+    return (float4 *)(local + PARKED) + threadIdx.x / THREADS_PER_ROW * ROW_SLOTS;
 }
 
 #if CLUSTER > 1

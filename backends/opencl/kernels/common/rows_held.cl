@@ -23,7 +23,7 @@
 #error "BLOCK = THREADS_PER_ROW * ROWS_PER_GROUP, LOCAL_VECS < VECS"
 #endif
 
-/* Local memory of a group: PARKED vectors per held row, then ROW_SLOTS slots for each of its rows.
+/* Local memory of a group: PARKED vectors, then ROW_SLOTS slots for each of its rows.
  */
 #define REGISTER_VECS (VECS - LOCAL_VECS)
 #define PARKED (LOCAL_VECS * BLOCK)
@@ -146,11 +146,10 @@ static inline void kf_row_put_edge(const kf_place *p, __global kf_storage *row, 
 
 /* ---- what the warps of a row tell each other ---------------------------------------------- */
 
-/* This thread's row's slots, behind `held` rows' parked vectors. */
-static inline __local float4 *kf_row_slots(const kf_place *p, __local kf_pack *local_memory,
-                                           int held)
+/* This thread's row's slots, behind the parked vectors. */
+static inline __local float4 *kf_row_slots(const kf_place *p, __local kf_pack *local_memory)
 {
-    return (__local float4 *)(local_memory + held * PARKED) +
+    return (__local float4 *)(local_memory + PARKED) +
            (int)get_local_id(0) / THREADS_PER_ROW * ROW_SLOTS;
 }
 
