@@ -268,7 +268,8 @@ int main(int argc, char **argv)
     }
     target = info.target;
     for (int o = 0; kf_ops[o]; o++)
-        if (!kf_ops[o]->internal && kf_op_dim_count(kf_ops[o]) <= 2)
+        if (!kf_ops[o]->internal && kf_op_dim_count(kf_ops[o]) <= 2 &&
+            (!getenv("KFUSE_OP") || !strcmp(getenv("KFUSE_OP"), kf_ops[o]->name)))
             add_op(kf_ops[o]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(planted_disagreements_are_seen),

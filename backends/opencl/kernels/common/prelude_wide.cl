@@ -38,6 +38,15 @@ static inline float8 kf_load8(const __global kf_storage *row, long index)
 #endif
 }
 
+#if KF_DTYPE == KF_BF16
+static inline ushort8 kf_bf16_bits8(float8 value)
+{
+    const uint8 bits = as_uint8(value);
+    const uint8 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return convert_ushort8(value != value ? (bits >> 16) | 0x40 : rounded);
+}
+#endif
+
 static inline void kf_store8(__global kf_storage *row, long index, float8 value)
 {
 #if KF_DTYPE == KF_F32
@@ -45,10 +54,19 @@ static inline void kf_store8(__global kf_storage *row, long index, float8 value)
 #elif KF_DTYPE == KF_F16
     vstore8(kf_f16_bits8(value), 0, row + index);
 #else
-    const uint8 bits = as_uint8(value);
-    const uint8 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const uint8 stored = value != value ? (bits >> 16) | 0x40 : rounded;
-    vstore8(convert_ushort8(stored), 0, row + index);
+    vstore8(kf_bf16_bits8(value), 0, row + index);
+#endif
+}
+
+/* As if stored and loaded again. */
+static inline float8 kf_round8(float8 value)
+{
+#if KF_DTYPE == KF_F32
+    return value;
+#elif KF_DTYPE == KF_F16
+    return kf_f16_value8(kf_f16_bits8(value));
+#else
+    return as_float8(convert_uint8(kf_bf16_bits8(value)) << 16);
 #endif
 }
 

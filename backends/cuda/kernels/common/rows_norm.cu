@@ -1,0 +1,499 @@
+/* Layer norm and RMS norm of rows: y = (x - mean) rstd (offset + weight) + bias, where
+ *
+ *     CENTRED=1   layer norm: the mean first, then the squares about it from the copy on chip
+ *     CENTRED=0   RMS norm: mean = 0, rstd = 1 / sqrt(mean of squares + eps)
+ *     ADDED=1     x + residual takes the place of x, rounded to storage as it is written out
+ *
+ * and WEIGHT, BIAS, MEAN, RSTD say which of the optional tensors are there. Arithmetic is f32 from the
+ * first load to the last store. For texts whose plan defines CENTRED (ops/common/norm.c). The same
+ * names as opencl/kernels/common/rows_norm.cl.
+ *
+ * A row needs one exchange: each warp centres its own elements about its own mean, and the parts
+ * (mean, squares, count) are joined as Chan, Golub and LeVeque (1979) do. Two exchanges, mean and
+ * then squares, would cost a second round trip per row.
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifdef KF_EDITOR
+#define CENTRED 1
+#define ADDED 0
+#define WEIGHT 1
+#define BIAS 1
+#define MEAN 0
+#define RSTD 0
+#endif
+
+#ifdef CENTRED
+typedef struct norm_row { /* where this row of each tensor begins; what is absent is never touched */
+    const kf_storage *x, *residual, *weight, *bias;
+    kf_storage *y, *residual_out;
+    float *mean, *rstd; /* of this row */
+    float eps, offset;
+} norm_row;
+
+typedef struct norm_moments {
+    float mean, rstd;
+} norm_moments;
+
+__device__ inline float norm_value(float value, norm_moments m, float weight, float bias)
+{
+    const float normal = (CENTRED ? value - m.mean : value) * m.rstd;
+    return WEIGHT ? normal * weight + bias : normal + bias;
+}
+
+__device__ inline float norm_weight(const norm_row *row, int column)
+{
+    return WEIGHT ? row->offset + kf_load(row->weight, column) : 1.0f;
+}
+
+__device__ inline float norm_bias(const norm_row *row, int column)
+{
+    return BIAS ? kf_load(row->bias, column) : 0.0f;
+}
+
+__device__ inline float norm_added(float x, float residual)
+{
+    return kf_decode(kf_encode(x + residual));
+}
+
+/* ---- one vector ---------------------------------------------------------------------------- */
+
+#ifdef THREADS_PER_ROW
+__device__ inline float norm_pack_sum(kf_pack pack)
+{
+    float value[KF_VEC], sum = 0.0f;
+    kf_unpack(pack, value);
+#pragma unroll
+    for (int j = 0; j < KF_VEC; j++)
+        sum += value[j];
+    return sum;
+}
+
+__device__ inline float norm_pack_squares(kf_pack pack, float mean, unsigned zero)
+{
+    float value[KF_VEC], sum = 0.0f;
+    kf_unpack(kf_again(pack, zero), value);
+#pragma unroll
+    for (int j = 0; j < KF_VEC; j++) {
+        if (CENTRED)
+            value[j] -= mean;
+        sum += value[j] * value[j];
+    }
+    return sum;
+}
+
+__device__ inline kf_pack norm_pack_added(kf_pack a, kf_pack b)
+{
+    float value[KF_VEC], more[KF_VEC];
+    kf_unpack(a, value);
+    kf_unpack(b, more);
+#pragma unroll
+    for (int j = 0; j < KF_VEC; j++)
+        value[j] += more[j];
+    return kf_repack(value);
+}
+
+/* Vector v of a row whose grid of vectors another row has laid. */
+__device__ inline kf_pack norm_fetch(const kf_storage *from, int v, int vectors, bool together)
+{
+    float value[KF_VEC];
+    if (together)
+        return kf_fetch(from, v, vectors, 0.0f);
+#pragma unroll
+    for (int j = 0; j < KF_VEC; j++)
+        value[j] = v < vectors ? kf_load(from, v * KF_VEC + j) : 0.0f;
+    return kf_repack(value);
+}
+
+/* KF_VEC neighbouring columns of weight or bias. */
+__device__ inline void norm_columns(const kf_storage *from, int column, float *value)
+{
+#if ALIGNED
+    kf_unpack(kf_load_pack(from, column / KF_VEC), value);
+#else
+#pragma unroll
+    for (int j = 0; j < KF_VEC; j++)
+        value[j] = kf_load(from, column + j);
+#endif
+}
+
+__device__ inline kf_pack norm_pack_result(const norm_row *row, kf_pack pack, norm_moments m, const float *weight,
+                            const float *bias, unsigned zero)
+{
+    float value[KF_VEC];
+    kf_unpack(kf_again(pack, zero), value);
+#pragma unroll
+    for (int j = 0; j < KF_VEC; j++)
+        value[j] = norm_value(value[j], m, WEIGHT ? row->offset + weight[j] : 1.0f,
+                              BIAS ? bias[j] : 0.0f);
+    return kf_repack(value);
+}
+
+/* The result of a vector that begins at `column`. */
+__device__ inline kf_pack norm_result(const norm_row *row, int column, kf_pack pack, norm_moments m, unsigned zero)
+{
+    float weight[KF_VEC], bias[KF_VEC];
+    if (WEIGHT)
+        norm_columns(row->weight, column, weight);
+    if (BIAS)
+        norm_columns(row->bias, column, bias);
+    return norm_pack_result(row, pack, m, weight, bias, zero);
+}
+#endif
+
+/* ---- what the parts of a row tell each other ----------------------------------------------- */
+
+#ifdef VECS
+/* The moments of the row from its parts; each warp joins all of them itself. Per thread: 1 division
+ * and 1 rsqrt, 1 more division where CENTRED and a row spans warps. */
+__device__ inline norm_moments norm_join(const kf_place *p, float mean, float squares, float count, int cols,
+                          float eps, float4 *slot)
+{
+    norm_moments m;
+    m.mean = mean;
+    if (ROW_SLOTS > 1) {
+        const int width = ROW_SLOTS < KF_WARP ? ROW_SLOTS : KF_WARP, first = (int)threadIdx.x % width;
+        float total = 0.0f, spread = 0.0f;
+#if CLUSTER > 1
+        kf_cluster_wait();
+#endif
+        kf_row_share(p, make_float4(mean, squares, count, 0.0f), slot);
+        for (int w = first; CENTRED && w < ROW_SLOTS; w += KF_WARP)
+            total += slot[w].z * slot[w].x;
+        if (CENTRED)
+            m.mean = kf_warp_sum(total, width) / (float)cols;
+        for (int w = first; w < ROW_SLOTS; w += KF_WARP) {
+            const float away = slot[w].x - m.mean;
+            spread += CENTRED ? slot[w].y + slot[w].z * away * away : slot[w].y;
+        }
+        squares = kf_warp_sum(spread, width);
+    }
+    m.rstd = rsqrtf(squares / (float)cols + eps);
+    return m;
+}
+#endif
+
+/* ---- the row on chip ----------------------------------------------------------------------- */
+
+#ifdef VECS
+__device__ inline void norm_hold_added(kf_held *held, const kf_place *p, const norm_row *row)
+{
+    const bool in = kf_together(row->x, row->residual);
+    const bool out = kf_together(row->x, row->residual_out);
+    const kf_storage *const from = row->residual + p->first;
+    kf_pack more[REGISTER_VECS];
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        more[i] = norm_fetch(from, kf_vector(p, i), HELD_END(p), in);
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++) {
+        held->data[i] = norm_pack_added(held->data[i], more[i]);
+        if (kf_has(p, i))
+            kf_row_put(p, row->residual_out, i, held->data[i], out);
+    }
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++) {
+        const kf_pack sum = norm_pack_added(
+            *kf_parked(held, i), norm_fetch(from, kf_vector(p, REGISTER_VECS + i), HELD_END(p), in));
+        *kf_parked(held, i) = sum;
+        if (kf_has(p, REGISTER_VECS + i))
+            kf_row_put(p, row->residual_out, REGISTER_VECS + i, sum, out);
+    }
+#pragma unroll
+    for (int i = 0; i < EDGES; i++) {
+        const int column = kf_edge_column(p, i);
+        if (column >= 0)
+            held->edge[i] = norm_added(held->edge[i], kf_load(row->residual, column));
+        kf_row_put_edge(p, row->residual_out, i, held->edge[i]);
+    }
+}
+
+__device__ inline float norm_held_sum(const kf_held *held)
+{
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < EDGES; i++)
+        sum += held->edge[i];
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        sum += norm_pack_sum(held->data[i]);
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++)
+        sum += norm_pack_sum(*kf_parked(held, i));
+    return sum;
+}
+
+/* Squares about `mean` of what this thread has: places that the row lacks hold 0, which is not the
+ * mean. */
+__device__ inline float norm_held_squares(const kf_held *held, const kf_place *p, float mean, unsigned zero)
+{
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < EDGES; i++) {
+        const float away = CENTRED ? held->edge[i] - mean : held->edge[i];
+        sum += CENTRED && kf_edge_column(p, i) < 0 ? 0.0f : away * away;
+    }
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        sum += !CENTRED || kf_has(p, i) ? norm_pack_squares(held->data[i], mean, zero) : 0.0f;
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++)
+        sum += !CENTRED || kf_has(p, REGISTER_VECS + i)
+                   ? norm_pack_squares(*kf_parked(held, i), mean, zero)
+                   : 0.0f;
+    return sum;
+}
+
+/* Elements of the row that this warp holds. */
+__device__ inline float norm_count(const kf_place *p)
+{
+    int count = 0;
+    if (WHOLE)
+        return VECS * KF_VEC * ROW_LANES;
+#pragma unroll
+    for (int i = 0; i < VECS; i++)
+        count += kf_has(p, i) ? KF_VEC : 0;
+#pragma unroll
+    for (int i = 0; i < EDGES; i++)
+        count += kf_edge_column(p, i) >= 0;
+    return kf_warp_sum((float)count, ROW_LANES);
+}
+
+__device__ inline norm_moments norm_statistics(const kf_held *held, const kf_place *p, int cols, float eps,
+                                float4 *slot, unsigned zero)
+{
+    float mean = 0.0f, count = 0.0f;
+    if (CENTRED) {
+        const float sum = kf_warp_sum(norm_held_sum(held), ROW_LANES);
+        count = norm_count(p);
+        mean = count > 0.0f ? sum / count : 0.0f;
+    }
+    const float squares = kf_warp_sum(norm_held_squares(held, p, mean, zero), ROW_LANES);
+    return norm_join(p, mean, squares, count, cols, eps, slot);
+}
+
+/* Weights of few vectors are asked for before the row's own values are waited for. */
+#define EARLY (ALIGNED && REGISTER_VECS <= 4)
+
+/* A row, or a part of one, from its load to its store. */
+__device__ inline void norm_on_chip(const kf_place *p, const norm_row *row, int cols, kf_pack *local_memory,
+                     unsigned zero, unsigned zero_again)
+{
+    kf_held held;
+    kf_pack weight[REGISTER_VECS], bias[REGISTER_VECS];
+    held.parked = local_memory;
+    kf_hold(&held, p, row->x, 0.0f);
+#if ADDED
+    norm_hold_added(&held, p, row);
+#endif
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++) {
+        const int v = p->first / KF_VEC + kf_vector(p, i);
+        if (EARLY && WEIGHT)
+            weight[i] = kf_fetch(row->weight, v, cols / KF_VEC, 0.0f);
+        if (EARLY && BIAS)
+            bias[i] = kf_fetch(row->bias, v, cols / KF_VEC, 0.0f);
+    }
+    const norm_moments m =
+        norm_statistics(&held, p, cols, row->eps, kf_row_slots(p, local_memory), zero);
+
+    const bool together = kf_together(row->x, row->y);
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        if (kf_has(p, i)) {
+            float w[KF_VEC], b[KF_VEC];
+            if (EARLY && WEIGHT)
+                kf_unpack(weight[i], w);
+            if (EARLY && BIAS)
+                kf_unpack(bias[i], b);
+            kf_row_put(p, row->y, i,
+                       EARLY ? norm_pack_result(row, held.data[i], m, w, b, zero_again)
+                             : norm_result(row, p->first + kf_vector(p, i) * KF_VEC, held.data[i],
+                                           m, zero_again),
+                       together);
+        }
+#pragma unroll 2
+    for (int i = 0; i < LOCAL_VECS; i++)
+        if (kf_has(p, REGISTER_VECS + i))
+            kf_row_put(p, row->y, REGISTER_VECS + i,
+                       norm_result(row, p->first + kf_vector(p, REGISTER_VECS + i) * KF_VEC,
+                                   *kf_parked(&held, i), m, zero_again),
+                       together);
+#pragma unroll
+    for (int i = 0; i < EDGES; i++) {
+        const int column = kf_edge_column(p, i);
+        if (column >= 0)
+            kf_store(row->y, column,
+                     norm_value(held.edge[i], m, norm_weight(row, column), norm_bias(row, column)));
+    }
+    if (MEAN && p->present && p->part == 0 && p->lane == 0)
+        *row->mean = m.mean;
+    if (RSTD && p->present && p->part == 0 && p->lane == 0)
+        *row->rstd = m.rstd;
+}
+
+/* ---- rows wider than the chip --------------------------------------------------------------- */
+
+/* Two reads: the moments, batch by batch of NORM_BATCH vectors, each centred about its own mean,
+ * then the results. With ADDED both reads add, and residual_out, which may be residual, is written
+ * in the second. One row per group. */
+#define NORM_BATCH 4
+
+typedef struct norm_running {
+    float mean, squares, count;
+} norm_running;
+
+/* `values` more elements with this mean and these squares about it. 1 division where CENTRED. */
+__device__ inline void norm_merge(norm_running *r, float mean, float squares, float count)
+{
+#if CENTRED
+    const float all = r->count + count, away = mean - r->mean;
+    const float share = all > 0.0f ? count / all : 0.0f;
+    r->mean += away * share;
+    r->squares += squares + away * away * r->count * share;
+    r->count = all;
+#else
+    r->squares += squares;
+#endif
+}
+
+__device__ inline void norm_online_read(norm_running *r, const kf_place *p, const norm_row *row)
+{
+    const kf_storage *const from = row->x + p->first;
+    const bool in = ADDED && kf_together(row->x, row->residual);
+    for (int first = 0; first < p->vectors; first += THREADS_PER_ROW * NORM_BATCH) {
+        kf_pack data[NORM_BATCH];
+        float sum = 0.0f, squares = 0.0f, count = 0.0f;
+#pragma unroll
+        for (int i = 0; i < NORM_BATCH; i++)
+            data[i] = kf_fetch(from, first + i * THREADS_PER_ROW + p->lane, p->vectors, 0.0f);
+#pragma unroll
+        for (int i = 0; i < NORM_BATCH; i++) {
+            const int v = first + i * THREADS_PER_ROW + p->lane;
+#if ADDED
+            data[i] = norm_pack_added(
+                data[i], norm_fetch(row->residual + p->first, v, p->vectors, in));
+#endif
+            count += v < p->vectors ? KF_VEC : 0;
+            if (CENTRED)
+                sum += norm_pack_sum(data[i]);
+        }
+        const float mean = CENTRED && count > 0.0f ? sum / count : 0.0f;
+#pragma unroll
+        for (int i = 0; i < NORM_BATCH; i++)
+            if (first + i * THREADS_PER_ROW + p->lane < p->vectors)
+                squares += norm_pack_squares(data[i], mean, 0);
+        norm_merge(r, mean, squares, count);
+    }
+}
+
+__device__ inline norm_moments norm_online_moments(const norm_running *r, const kf_place *p, int cols, float eps,
+                                    float4 *slot)
+{
+    float mean = 0.0f, squares = r->squares, count = 0.0f;
+    if (CENTRED) {
+        count = kf_warp_sum(r->count, ROW_LANES);
+        mean = count > 0.0f ? kf_warp_sum(r->count * r->mean, ROW_LANES) / count : 0.0f;
+        squares += r->count * (r->mean - mean) * (r->mean - mean);
+    }
+    squares = kf_warp_sum(squares, ROW_LANES);
+    return norm_join(p, mean, squares, count, cols, eps, slot);
+}
+
+__device__ inline void norm_online_write(const kf_place *p, const norm_row *row, norm_moments m)
+{
+    const bool together = kf_together(row->x, row->y);
+#if ADDED
+    const bool in = kf_together(row->x, row->residual);
+    const bool out = kf_together(row->x, row->residual_out);
+#endif
+    for (int v = p->lane; v < p->vectors; v += THREADS_PER_ROW) {
+        kf_pack pack = kf_load_pack(row->x + p->first, v);
+#if ADDED
+        pack = norm_pack_added(pack, norm_fetch(row->residual + p->first, v, p->vectors, in));
+        kf_put(row->residual_out + p->first, v, pack, out);
+#endif
+        kf_put(row->y + p->first, v, norm_result(row, p->first + v * KF_VEC, pack, m, 0),
+               together);
+    }
+}
+
+__device__ inline void norm_online(const kf_place *p, const norm_row *row, int cols, float4 *slot)
+{
+    float edge[EDGE_SLOTS];
+    norm_running r;
+    r.mean = r.squares = r.count = 0.0f;
+    norm_online_read(&r, p, row);
+#pragma unroll
+    for (int i = 0; i < EDGES; i++) {
+        const int column = kf_edge_column(p, i);
+        edge[i] = column < 0 ? 0.0f : kf_load(row->x, column);
+#if ADDED
+        if (column >= 0)
+            edge[i] = norm_added(edge[i], kf_load(row->residual, column));
+#endif
+        norm_merge(&r, edge[i], CENTRED ? 0.0f : edge[i] * edge[i], column < 0 ? 0.0f : 1.0f);
+    }
+    const norm_moments m = norm_online_moments(&r, p, cols, row->eps, slot);
+    norm_online_write(p, row, m);
+#pragma unroll
+    for (int i = 0; i < EDGES; i++) {
+        const int column = kf_edge_column(p, i);
+#if ADDED
+        kf_row_put_edge(p, row->residual_out, i, edge[i]);
+#endif
+        if (column >= 0)
+            kf_store(row->y, column,
+                     norm_value(edge[i], m, norm_weight(row, column), norm_bias(row, column)));
+    }
+    if (MEAN && p->lane == 0)
+        *row->mean = m.mean;
+    if (RSTD && p->lane == 0)
+        *row->rstd = m.rstd;
+}
+#endif
+
+/* ---- one row per work-item: CPU devices ----------------------------------------------------- */
+
+/* No barrier, no local memory: three walks over a row that stays in the core's cache after the first. */
+__device__ inline float norm_item_load(const norm_row *row, int i)
+{
+    const float value = kf_load(row->x, i);
+#if ADDED
+    return norm_added(value, kf_load(row->residual, i));
+#else
+    return value;
+#endif
+}
+
+__device__ inline norm_moments norm_item_moments(const norm_row *row, int cols)
+{
+    float sum = 0.0f, squares = 0.0f;
+    norm_moments m;
+    m.mean = 0.0f;
+    for (int i = 0; CENTRED && i < cols; i++)
+        sum += norm_item_load(row, i);
+    if (CENTRED)
+        m.mean = sum / (float)cols;
+    for (int i = 0; i < cols; i++) {
+        const float value = norm_item_load(row, i) - m.mean;
+        squares += value * value;
+    }
+    m.rstd = rsqrtf(squares / (float)cols + row->eps);
+    return m;
+}
+
+__device__ inline void norm_item(const norm_row *row, int cols)
+{
+    const norm_moments m = norm_item_moments(row, cols);
+    for (int i = 0; i < cols; i++) {
+        const float value = norm_item_load(row, i);
+#if ADDED
+        kf_store(row->residual_out, i, value);
+#endif
+        kf_store(row->y, i, norm_value(value, m, norm_weight(row, i), norm_bias(row, i)));
+    }
+    if (MEAN)
+        *row->mean = m.mean;
+    if (RSTD)
+        *row->rstd = m.rstd;
+}
+#endif

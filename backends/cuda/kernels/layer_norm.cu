@@ -1,0 +1,121 @@
+/* Layer norm of rows, y = (x - mean) / sqrt(var + eps) weight + bias. The same entries in
+ * opencl/kernels/layer_norm.cl. How a row is held, summed and written: common/rows_norm.cu.
+ *
+ * layer_norm_fused and layer_norm_cluster: each element once, reads and writes M N elements.
+ * SPDX-License-Identifier: Apache-2.0 */
+
+#ifdef KF_EDITOR
+#define LEAST_GROUPS 1
+#endif
+
+#if KF_ENTRY(layer_norm_fused)
+extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
+    layer_norm_fused(const kf_storage *__restrict__ x, long long x_offset,
+                     const kf_storage *__restrict__ weight, long long weight_offset,
+                     const kf_storage *__restrict__ bias, long long bias_offset,
+                     kf_storage *__restrict__ y, long long y_offset, float *__restrict__ mean,
+                     long long mean_offset, float *__restrict__ rstd, long long rstd_offset,
+                     long long rows, long long cols, long long x_stride, long long y_stride,
+                     float eps)
+{
+    extern __shared__ kf_pack local_memory[];
+    kf_place place;
+    kf_place_row(&place, rows);
+    norm_row row;
+    row.x = x + x_offset + place.row * x_stride;
+    row.weight = weight + weight_offset;
+    row.bias = bias + bias_offset;
+    row.y = y + y_offset + place.row * y_stride;
+    row.mean = mean + mean_offset + place.row;
+    row.rstd = rstd + rstd_offset + place.row;
+    row.eps = eps;
+    row.offset = 0.0f;
+    kf_place_columns(&place, row.x, cols);
+    norm_on_chip(&place, &row, (int)cols, local_memory, (unsigned)(rows >> 62), (unsigned)(cols >> 62));
+}
+#endif
+
+#if KF_ENTRY(layer_norm_cluster)
+//: only cuda: clusters
+extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
+    layer_norm_cluster(const kf_storage *__restrict__ x, long long x_offset,
+                       const kf_storage *__restrict__ weight, long long weight_offset,
+                       const kf_storage *__restrict__ bias, long long bias_offset,
+                       kf_storage *__restrict__ y, long long y_offset, float *__restrict__ mean,
+                       long long mean_offset, float *__restrict__ rstd, long long rstd_offset,
+                       long long rows, long long cols, long long x_stride, long long y_stride,
+                       float eps)
+{
+    extern __shared__ kf_pack local_memory[];
+    kf_place place;
+    kf_place_row(&place, rows);
+    kf_slots_open(kf_row_slots(&place, local_memory));
+    kf_cluster_arrive();
+    norm_row row;
+    row.x = x + x_offset + place.row * x_stride;
+    row.weight = weight + weight_offset;
+    row.bias = bias + bias_offset;
+    row.y = y + y_offset + place.row * y_stride;
+    row.mean = mean + mean_offset + place.row;
+    row.rstd = rstd + rstd_offset + place.row;
+    row.eps = eps;
+    row.offset = 0.0f;
+    kf_place_columns(&place, row.x, cols);
+    norm_on_chip(&place, &row, (int)cols, local_memory, (unsigned)(rows >> 62), (unsigned)(cols >> 62));
+}
+#endif
+
+#if KF_ENTRY(layer_norm_online)
+/* Rows wider than the chip: reads 2 M N, writes M N elements. */
+extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
+    layer_norm_online(const kf_storage *__restrict__ x, long long x_offset,
+                      const kf_storage *__restrict__ weight, long long weight_offset,
+                      const kf_storage *__restrict__ bias, long long bias_offset,
+                      kf_storage *__restrict__ y, long long y_offset, float *__restrict__ mean,
+                      long long mean_offset, float *__restrict__ rstd, long long rstd_offset,
+                      long long rows, long long cols, long long x_stride, long long y_stride,
+                      float eps)
+{
+    extern __shared__ float4 slot[];
+    kf_place place;
+    kf_place_row(&place, rows);
+    norm_row row;
+    row.x = x + x_offset + place.row * x_stride;
+    row.weight = weight + weight_offset;
+    row.bias = bias + bias_offset;
+    row.y = y + y_offset + place.row * y_stride;
+    row.mean = mean + mean_offset + place.row;
+    row.rstd = rstd + rstd_offset + place.row;
+    row.eps = eps;
+    row.offset = 0.0f;
+    kf_place_columns(&place, row.x, cols);
+    norm_online(&place, &row, (int)cols, slot);
+}
+#endif
+
+#if KF_ENTRY(layer_norm_fused_cpu)
+/* One row per thread, walked over 3 times: requests 3 M N, of which the memory sees M N. */
+extern "C" __global__ void __launch_bounds__(BLOCK)
+    layer_norm_fused_cpu(const kf_storage *__restrict__ x, long long x_offset,
+                         const kf_storage *__restrict__ weight, long long weight_offset,
+                         const kf_storage *__restrict__ bias, long long bias_offset,
+                         kf_storage *__restrict__ y, long long y_offset, float *__restrict__ mean,
+                         long long mean_offset, float *__restrict__ rstd, long long rstd_offset,
+                         long long rows, long long cols, long long x_stride, long long y_stride,
+                         float eps)
+{
+    const long long at = (long long)blockIdx.x * BLOCK + threadIdx.x;
+    if (at >= rows)
+        return;
+    norm_row row;
+    row.x = x + x_offset + at * x_stride;
+    row.weight = weight + weight_offset;
+    row.bias = bias + bias_offset;
+    row.y = y + y_offset + at * y_stride;
+    row.mean = mean + mean_offset + at;
+    row.rstd = rstd + rstd_offset + at;
+    row.eps = eps;
+    row.offset = 0.0f;
+    norm_item(&row, (int)cols);
+}
+#endif
