@@ -232,6 +232,9 @@ struct kf_op {
     int attribute_count;
     const kf_knob_decl *knobs;
     int knob_count;
+    /* Knobs that take other ways through the kernels than the defaults at small shapes do, each a
+     * text like "ONLINE=1 BLOCK=32"; NULL-terminated, NULL = none. Tests visit them all. */
+    const char *const *ways;
     const kf_variant *variants; /* the first is the baseline (unfused) */
     int variant_count;
     /* Turns tensors and attributes into dtype, dims and row strides, or refuses with a sentence.
