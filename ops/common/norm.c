@@ -141,7 +141,8 @@ static void plan_online(kf_plan *p, const char *entry)
     const int64_t specials = merges + join_specials(p, &n, s.block / kf_warp_lanes(&p->target));
     const int64_t rows = p->problem.dim[KF_ROWS];
     kf_step *step = add_fused(p, entry, kf_row_grid(&s, p), &n, rows * s.block * specials, 2);
-    step->work.at_most = n.centred; /* no division where a thread has nothing */
+    /* edges are kept, not read again; no division where a thread has nothing */
+    step->work.at_most = n.centred || !s.aligned;
     kf_row_define(step, p, &s);
     kf_row_error(p, s.block, n.centred ? trips + s.edges + 1 : 0);
 }
@@ -167,6 +168,50 @@ void kf_norm_cpu(kf_plan *p, const kf_norm_entries *entries)
                               specials, 2 + n.centred);
     kf_row_define_strip(step, p);
     kf_row_error(p, 1, 0);
+}
+
+/* ---- defaults ------------------------------------------------------------------------------ */
+
+/* A row of v vectors in `threads` threads, `groups` of which fill a unit. */
+static void lay(const kf_problem *problem, kf_config *config, int64_t block, int64_t threads,
+                int64_t groups, int64_t parked)
+{
+    const bool aligned = kf_row_aligned(problem); /* edges take registers */
+    kf_config_default(config, KF_ROW_BLOCK, block);
+    kf_config_default(config, KF_ROW_THREADS, threads);
+    kf_config_default(config, KF_ROW_LEAST_GROUPS, aligned || groups == 1 ? groups : groups - 1);
+    kf_config_default(config, KF_ROW_LOCAL_VECS, parked);
+}
+
+/* Where norms want another shape than softmax: no exponentials wait for arithmetic units, so more
+ * threads with less each (measured on an H200, us, in brackets the shape that softmax takes):
+ * layer norm bf16 8192x8192 66.5 (70.7), 4096x16384 67.8 (100.8), f32 8192x512 10.33 (10.49), RMS
+ * norm bf16 16384x4096 66.3 (69.2), 8192x8192 66.4 (68.2), add_rms_norm bf16 16384x4096 130.5
+ * (132.2). Nothing is changed that was set by hand. */
+void kf_norm_defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    const kf_norm n = kf_norm_of(problem);
+    const bool half = kf_dtype_bytes(problem->dtype) == 2;
+    const int64_t v = kf_row_vectors(problem);
+    const int64_t four =
+        present(problem, n.bias) ? 3 : 4; /* groups of 512: a bias spills at four */
+    kf_row_defaults_fused(problem, target, config);
+    const bool by_hand = config->set[KF_ROW_BLOCK] || config->set[KF_ROW_THREADS] ||
+                         config->set[KF_ROW_LOCAL_VECS] || config->set[KF_ROW_LEAST_GROUPS];
+    if (!by_hand && target->max_threads >= 1024 && target->registers_per_unit >= 65536) {
+        if (!half && v > 64 && v <= 128)
+            lay(problem, config, 128, 64, 1, 0);
+        else if (half && v > 256 && v <= 512 && n.residual >= 0)
+            lay(problem, config, 1024, 512, 2, 0);
+        else if (half && v > 256 && v <= 512)
+            lay(problem, config, 256, 256, 6, 0);
+        else if (v > 512 && v <= 1024 && (!half || !n.centred))
+            lay(problem, config, 512, 512, four, 0);
+        else if (half && v > 512 && v <= 1024)
+            lay(problem, config, 256, 256, 4, 0);
+        else if (half && v > 1024 && v <= 2048)
+            lay(problem, config, 256, 256, 3, kf_ceil_div(v, 256) - 4);
+    }
 }
 
 /* ---- unfused ------------------------------------------------------------------------------- */

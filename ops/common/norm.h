@@ -31,6 +31,9 @@ void kf_norm_fused(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_cluster(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_cpu(kf_plan *plan, const kf_norm_entries *entries);
 
+/* kf_variant.defaults */
+void kf_norm_defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config);
+
 /* kf_op.derive: rows, and eps >= 0. */
 kf_status kf_norm_derive(kf_problem *problem);
 /* kf_op.reference */

@@ -38,14 +38,12 @@ static inline float8 kf_load8(const __global kf_storage *row, long index)
 #endif
 }
 
-#if KF_DTYPE == KF_BF16
 static inline ushort8 kf_bf16_bits8(float8 value)
 {
     const uint8 bits = as_uint8(value);
     const uint8 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     return convert_ushort8(value != value ? (bits >> 16) | 0x40 : rounded);
 }
-#endif
 
 static inline void kf_store8(__global kf_storage *row, long index, float8 value)
 {
