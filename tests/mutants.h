@@ -94,6 +94,17 @@ static inline int mutant_name_ends(const struct dirent *entry)
     return dot && !strcmp(dot, ".mutant");
 }
 
+/* Those whose first case is of the op; all where it is NULL. */
+static inline int mutants_of_op(mutant *list, int count, const char *op)
+{
+    int kept = 0;
+    for (int i = 0; i < count; i++)
+        if (!op ||
+            (!strncmp(list[i].cases[0], op, strlen(op)) && list[i].cases[0][strlen(op)] == ' '))
+            list[kept++] = list[i];
+    return kept;
+}
+
 /* In the order of their names; -1 when one of them is broken. */
 static inline int mutants_read(const char *folder, mutant *list)
 {

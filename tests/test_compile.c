@@ -134,8 +134,9 @@ int main(void)
     }
     while (arch_count && archs[0] < 75) /* older than the oldest that kfuse claims */
         memmove(archs, archs + 1, (size_t)--arch_count * sizeof *archs);
+    const char *only = getenv("KFUSE_OP");
     for (int o = 0; kf_ops[o] && count < 64; o++)
-        if (!getenv("KFUSE_OP") || !strcmp(getenv("KFUSE_OP"), kf_ops[o]->name))
+        if (!only || !strcmp(only, kf_ops[o]->name))
             tests[count++] = (struct CMUnitTest){kf_ops[o]->name, every_entry_compiles, NULL, NULL,
                                                  (void *)(uintptr_t)kf_ops[o]};
     return _cmocka_run_group_tests("compile", tests, (size_t)count, NULL, NULL) ? 1 : 0;
