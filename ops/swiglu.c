@@ -69,18 +69,10 @@ static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *con
     add_fused(p, "swiglu_fused_cpu", &map, work);
 }
 
-static void defaults_unfused(const kf_problem *problem, const kf_target *target, kf_config *config)
-{
-    if (target->capabilities & KF_CAP_CPU)
-        kf_row_map_defaults_cpu(problem, target, config);
-    else
-        kf_row_map_defaults(problem, target, config);
-}
-
 static const kf_variant variants[] = {
     {.name = "unfused",
      .help = "silu, times up: two launches, one matrix in global memory",
-     .defaults = defaults_unfused,
+     .defaults = kf_row_map_defaults_unfused,
      .plan = plan_unfused},
     {.name = "fused",
      .help = "one launch, one 16-byte vector of each tensor per thread",
@@ -104,9 +96,8 @@ static kf_status reference(const kf_problem *problem, const kf_error_model *erro
     const kf_dtype dtype = problem->dtype;
     (void)output;
     for (int64_t i = 0; i < count; i++) {
-        const int64_t row = (first + i) / problem->dim[1], col = (first + i) % problem->dim[1];
-        const double gate = kf_load(inputs[GATE], dtype, row * problem->row_stride[GATE] + col);
-        const double up = kf_load(inputs[UP], dtype, row * problem->row_stride[UP] + col);
+        const double gate = kf_row_map_value(problem, inputs, GATE, first + i),
+                     up = kf_row_map_value(problem, inputs, UP, first + i);
         const kf_approx silu = kf_approx_stored(kf_approx_silu(kf_approx_exact(gate), error->exp2),
                                                 error->intermediate);
         kf_approx_result(kf_approx_mul(silu, kf_approx_exact(up)), dtype, &value[i], &bound[i]);

@@ -247,6 +247,22 @@ static void put_views(const kf_op *op, char *text, size_t bytes)
     }
 }
 
+/* Every named value of every attribute beside the usual one. */
+static void add_words(const kf_op *op, const char *variant, const char *dtype)
+{
+    for (int a = 0; a < op->attribute_count; a++) {
+        const kf_attribute_decl *decl = &op->attributes[a];
+        const char *word = decl->words;
+        for (int v = 0; word; v++, word = strchr(word, ' '), word += word != NULL) {
+            char text[LINE];
+            snprintf(text, sizeof text, "%s %s %s rows=4 cols=257 %s=%d", op->name, variant, dtype,
+                     decl->name, v);
+            if (v != (int)decl->fallback)
+                add_case(text);
+        }
+    }
+}
+
 /* Two or three groups and a tail; short and long rows; views. */
 static void add_op(const kf_op *op)
 {
@@ -255,7 +271,7 @@ static void add_op(const kf_op *op)
     static const char *const flat[] = {"n=1", "n=33", "n=1000", "n=4097"};
     const bool is_flat = kf_op_dim_count(op) == 1;
     for (int v = 0; v < op->variant_count; v++)
-        for (int d = KF_F32; d <= KF_BF16; d++)
+        for (int d = KF_F32; d <= KF_BF16; d++) {
             for (int i = 0; i < (is_flat ? 4 : 6); i++) {
                 char text[LINE];
                 snprintf(text, sizeof text, "%s %s %s %s", op->name, op->variants[v].name,
@@ -264,6 +280,9 @@ static void add_op(const kf_op *op)
                     put_views(op, text, sizeof text);
                 add_case(text);
             }
+            if (!is_flat)
+                add_words(op, op->variants[v].name, kf_dtype_name((kf_dtype)d));
+        }
 }
 
 int main(int argc, char **argv)

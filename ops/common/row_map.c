@@ -20,11 +20,13 @@ static bool is_matrix(const kf_problem *problem, int tensor)
     return problem->tensor[tensor].dtype && strchr(problem->op->tensors[tensor].dims, ' ');
 }
 
-/* An offset that breaks the promise is refused by kf_run, so the promise is all that counts. */
+/* Every row, and every vector along the rows. An offset that breaks a promise is refused by kf_run,
+ * so the promises are all that counts. */
 static bool all_aligned(const kf_problem *problem)
 {
     for (int i = 0; i < problem->op->tensor_count; i++)
-        if (problem->tensor[i].dtype && kf_row_alignment(problem, i) < 16)
+        if (problem->tensor[i].dtype && (is_matrix(problem, i) ? kf_row_alignment(problem, i)
+                                                               : problem->tensor[i].alignment) < 16)
             return false;
     return true;
 }
@@ -130,4 +132,21 @@ void kf_row_map_defaults(const kf_problem *problem, const kf_target *target, kf_
     const int most = target->max_threads;
     (void)problem;
     kf_config_default(config, KF_ROW_MAP_BLOCK, most >= 256 ? 256 : most >= 128 ? 128 : 32);
+}
+
+void kf_row_map_defaults_unfused(const kf_problem *problem, const kf_target *target,
+                                 kf_config *config)
+{
+    if (target->capabilities & KF_CAP_CPU)
+        kf_row_map_defaults_cpu(problem, target, config);
+    else
+        kf_row_map_defaults(problem, target, config);
+}
+
+double kf_row_map_value(const kf_problem *problem, const void *const *inputs, int tensor,
+                        int64_t index)
+{
+    const int64_t row = index / problem->dim[1], column = index % problem->dim[1];
+    const int64_t start = is_matrix(problem, tensor) ? row * problem->row_stride[tensor] : 0;
+    return kf_load(inputs[tensor], problem->tensor[tensor].dtype, start + column);
 }

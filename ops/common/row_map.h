@@ -37,5 +37,13 @@ enum { KF_ROW_MAP_BLOCK, KF_ROW_MAP_KNOBS };
 extern const kf_knob_decl kf_row_map_knobs[KF_ROW_MAP_KNOBS];
 void kf_row_map_defaults(const kf_problem *problem, const kf_target *target, kf_config *config);
 void kf_row_map_defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config);
+/* Of plans that take stretches on CPU devices and pieces on others. */
+void kf_row_map_defaults_unfused(const kf_problem *problem, const kf_target *target,
+                                 kf_config *config);
+
+/* For references: element `index` (C order over rows and columns) of a matrix, or of a vector along
+ * the rows. */
+double kf_row_map_value(const kf_problem *problem, const void *const *inputs, int tensor,
+                        int64_t index);
 
 #endif
