@@ -20,6 +20,12 @@ __device__ inline float kf_silu(float x)
     return kf_divide(x, 1.0f + kf_exp2(x * -KF_LOG2E));
 }
 
+/* The slope of silu where sigmoid(x) is `s`. */
+__device__ inline float kf_silu_slope(float x, float s)
+{
+    return s * (1.0f + x * (1.0f - s));
+}
+
 /* x Phi(x): 1 erf. */
 __device__ inline float kf_gelu_erf(float x)
 {

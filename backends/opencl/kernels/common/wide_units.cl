@@ -25,6 +25,11 @@ static inline float8 kf_silu8(float8 x)
     return kf_gate8(x, x);
 }
 
+static inline float8 kf_silu_slope8(float8 x, float8 s)
+{
+    return s * (1.0f + x * (1.0f - s));
+}
+
 /* erf by formula 7.1.26 of Abramowitz and Stegun: its absolute error of 1.5e-7 is 2.5 u, a
  * thirteenth of what erf() itself may have near 1. */
 static inline float8 kf_gelu_erf8(float8 x)
