@@ -15,6 +15,17 @@ const kf_knob_decl kf_row_map_knobs[KF_ROW_MAP_KNOBS] = {
      .help = "threads per group"},
 };
 
+/* An op with one dim works on a single row. */
+static int64_t rows_of(const kf_problem *problem)
+{
+    return kf_op_dim_count(problem->op) > 1 ? problem->dim[0] : 1;
+}
+
+static int64_t cols_of(const kf_problem *problem)
+{
+    return problem->dim[kf_op_dim_count(problem->op) > 1 ? 1 : 0];
+}
+
 static bool is_matrix(const kf_problem *problem, int tensor)
 {
     return problem->tensor[tensor].dtype && strchr(problem->op->tensors[tensor].dims, ' ');
@@ -34,8 +45,8 @@ static bool all_aligned(const kf_problem *problem)
 static bool all_contiguous(const kf_problem *problem)
 {
     for (int i = 0; i < problem->op->tensor_count; i++)
-        if (is_matrix(problem, i) && problem->dim[0] > 1 &&
-            problem->row_stride[i] != problem->dim[1])
+        if (is_matrix(problem, i) && rows_of(problem) > 1 &&
+            problem->row_stride[i] != cols_of(problem))
             return false;
     return true;
 }
@@ -72,7 +83,7 @@ static kf_grid piece_grid(kf_row_map *map, int vec, int64_t block)
 kf_row_map kf_row_map_make(const kf_problem *problem, int64_t block, bool by_column, bool items)
 {
     const int vec = kf_vec_elements(problem);
-    const int64_t M = problem->dim[0], N = problem->dim[1];
+    const int64_t M = rows_of(problem), N = cols_of(problem);
     kf_row_map map = {.rows = M, .cols = N, .elements = M * N};
     memcpy(map.stride, problem->row_stride, sizeof map.stride);
     if (!by_column && all_contiguous(problem) && (items || bases_aligned(problem))) {
@@ -121,8 +132,7 @@ int64_t kf_row_map_wide(const kf_row_map *map)
 /* Items that work on long stretches need no neighbours in their group; short rows share one. */
 void kf_row_map_defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config)
 {
-    const int64_t cols =
-        all_contiguous(problem) ? problem->dim[0] * problem->dim[1] : problem->dim[1];
+    const int64_t cols = cols_of(problem) * (all_contiguous(problem) ? rows_of(problem) : 1);
     (void)target;
     kf_config_default(config, KF_ROW_MAP_BLOCK, cols >= ITEM ? 1 : cols >= 512 ? 8 : 32);
 }
@@ -146,7 +156,7 @@ void kf_row_map_defaults_unfused(const kf_problem *problem, const kf_target *tar
 double kf_row_map_value(const kf_problem *problem, const void *const *inputs, int tensor,
                         int64_t index)
 {
-    const int64_t row = index / problem->dim[1], column = index % problem->dim[1];
+    const int64_t row = index / cols_of(problem), column = index % cols_of(problem);
     const int64_t start = is_matrix(problem, tensor) ? row * problem->row_stride[tensor] : 0;
     return kf_load(inputs[tensor], problem->tensor[tensor].dtype, start + column);
 }

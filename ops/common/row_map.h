@@ -17,9 +17,10 @@ typedef struct kf_row_map {
     bool whole;                     /* rows are whole aligned vectors */
 } kf_row_map;
 
-/* For the problem's first two dims. The tensors with these dims may have row strides; one with the
- * second alone is a vector along the rows, for which columns must be known (`by_column`): such a
- * problem is never flat. `items`: a stretch of a row per work-item, for CPU devices. */
+/* For the problem's first two dims, or the only one: a single row. The tensors with these dims may
+ * have row strides; one with the second alone is a vector along the rows, for which columns must be
+ * known (`by_column`): such a problem is never flat. `items`: a stretch of a row per work-item, for
+ * CPU devices. */
 kf_row_map kf_row_map_make(const kf_problem *problem, int64_t block, bool by_column, bool items);
 /* Elements times `each`, for counts of operations. */
 kf_work kf_row_map_work(const kf_row_map *map, int64_t flops, int64_t specials);
