@@ -1,6 +1,7 @@
 /* gelu(x + bias), gelu exact or by tanh (common/units.cl), unfused and fused. The same entries in
- * cuda/kernels/bias_gelu.cu. Which work-item does what: common/row_map.cl. All loads stand before the
- * store: y may be x, so no compiler can move one past it. SPDX-License-Identifier: Apache-2.0 */
+ * cuda/kernels/bias_gelu.cu. Which work-item does what: common/row_map.cl. All loads stand before
+ * the store: y may be x, so no compiler can move one past it. SPDX-License-Identifier: Apache-2.0
+ */
 #ifdef KF_EDITOR
 #define BLOCK 256
 #endif
@@ -115,7 +116,8 @@ bias_gelu_gelu_cpu(__global kf_storage *y, long y_offset, const __global kf_stor
 #endif
 
 #if KF_ENTRY(bias_gelu_fused_cpu)
-/* Reads M N elements and the bias in every row, writes M N elements; a division per eight columns. */
+/* Reads M N elements and the bias in every row, writes M N elements; a division per eight columns.
+ */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 bias_gelu_fused_cpu(const __global kf_storage *x, long x_offset, const __global kf_storage *bias,
                     long bias_offset, __global kf_storage *y, long y_offset, long rows, long cols,

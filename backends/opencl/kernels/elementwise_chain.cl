@@ -90,8 +90,9 @@ elementwise_chain_fused(const __global kf_storage *x, long x_offset, __global kf
 
 #if KF_ENTRY(elementwise_chain_mul_cpu)
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
-elementwise_chain_mul_cpu(const __global kf_storage *from, long from_offset, __global kf_storage *to,
-                          long to_offset, long rows, long cols, float factor)
+elementwise_chain_mul_cpu(const __global kf_storage *from, long from_offset,
+                          __global kf_storage *to, long to_offset, long rows, long cols,
+                          float factor)
 {
     kf_stretch s;
     if (!kf_stretch_place(&s, rows, cols))
@@ -108,8 +109,9 @@ elementwise_chain_mul_cpu(const __global kf_storage *from, long from_offset, __g
 
 #if KF_ENTRY(elementwise_chain_add_cpu)
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
-elementwise_chain_add_cpu(const __global kf_storage *from, long from_offset, __global kf_storage *to,
-                          long to_offset, long rows, long cols, float summand)
+elementwise_chain_add_cpu(const __global kf_storage *from, long from_offset,
+                          __global kf_storage *to, long to_offset, long rows, long cols,
+                          float summand)
 {
     kf_stretch s;
     if (!kf_stretch_place(&s, rows, cols))

@@ -1,6 +1,7 @@
-/* gelu(gate) up, gelu exact or by tanh (common/units.cl), unfused and fused. The same entries in cuda/kernels/geglu.cu. Which work-item does
- * what: common/row_map.cl. All loads stand before the store: y may be gate or up, so no compiler
- * can move one past it. SPDX-License-Identifier: Apache-2.0 */
+/* gelu(gate) up, gelu exact or by tanh (common/units.cl), unfused and fused. The same entries in
+ * cuda/kernels/geglu.cu. Which work-item does what: common/row_map.cl. All loads stand before the
+ * store: y may be gate or up, so no compiler can move one past it. SPDX-License-Identifier:
+ * Apache-2.0 */
 #ifdef KF_EDITOR
 #define BLOCK 256
 #endif
@@ -11,7 +12,7 @@
 /* Reads M N, writes M N elements; M N erf, or as many exp2 and divisions where approximate. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 geglu_gelu(const __global kf_storage *gate, long gate_offset, __global kf_storage *gelu,
-            long gelu_offset, long rows, long cols, long gate_stride)
+           long gelu_offset, long rows, long cols, long gate_stride)
 {
     kf_piece piece;
     float x[KF_VEC];
@@ -30,8 +31,8 @@ geglu_gelu(const __global kf_storage *gate, long gate_offset, __global kf_storag
 /* Reads 2 M N, writes M N elements. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 geglu_mul(const __global kf_storage *up, long up_offset, __global kf_storage *y, long y_offset,
-           const __global kf_storage *gelu, long gelu_offset, long rows, long cols, long up_stride,
-           long y_stride)
+          const __global kf_storage *gelu, long gelu_offset, long rows, long cols, long up_stride,
+          long y_stride)
 {
     kf_piece piece;
     float a[KF_VEC], b[KF_VEC];
@@ -54,8 +55,8 @@ geglu_mul(const __global kf_storage *up, long up_offset, __global kf_storage *y,
 /* Reads 2 M N, writes M N elements; M N erf, or as many exp2 and divisions where approximate. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 geglu_fused(const __global kf_storage *gate, long gate_offset, const __global kf_storage *up,
-             long up_offset, __global kf_storage *y, long y_offset, long rows, long cols,
-             long gate_stride, long up_stride, long y_stride)
+            long up_offset, __global kf_storage *y, long y_offset, long rows, long cols,
+            long gate_stride, long up_stride, long y_stride)
 {
     kf_piece piece;
     float a[KF_VEC], b[KF_VEC];
@@ -78,7 +79,7 @@ geglu_fused(const __global kf_storage *gate, long gate_offset, const __global kf
 #if KF_ENTRY(geglu_gelu_cpu)
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 geglu_gelu_cpu(const __global kf_storage *gate, long gate_offset, __global kf_storage *gelu,
-                long gelu_offset, long rows, long cols, long gate_stride)
+               long gelu_offset, long rows, long cols, long gate_stride)
 {
     kf_stretch s;
     if (!kf_stretch_place(&s, rows, cols))
@@ -96,8 +97,8 @@ geglu_gelu_cpu(const __global kf_storage *gate, long gate_offset, __global kf_st
 #if KF_ENTRY(geglu_mul_cpu)
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 geglu_mul_cpu(const __global kf_storage *up, long up_offset, __global kf_storage *y, long y_offset,
-               const __global kf_storage *gelu, long gelu_offset, long rows, long cols,
-               long up_stride, long y_stride)
+              const __global kf_storage *gelu, long gelu_offset, long rows, long cols,
+              long up_stride, long y_stride)
 {
     kf_stretch s;
     if (!kf_stretch_place(&s, rows, cols))
@@ -117,8 +118,8 @@ geglu_mul_cpu(const __global kf_storage *up, long up_offset, __global kf_storage
 /* Reads 2 M N, writes M N elements; a division per eight columns. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 geglu_fused_cpu(const __global kf_storage *gate, long gate_offset, const __global kf_storage *up,
-                 long up_offset, __global kf_storage *y, long y_offset, long rows, long cols,
-                 long gate_stride, long up_stride, long y_stride)
+                long up_offset, __global kf_storage *y, long y_offset, long rows, long cols,
+                long gate_stride, long up_stride, long y_stride)
 {
     kf_stretch s;
     if (!kf_stretch_place(&s, rows, cols))

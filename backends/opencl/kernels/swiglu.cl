@@ -1,6 +1,6 @@
-/* silu(gate) up, unfused and fused. The same entries in cuda/kernels/swiglu.cu. Which work-item does
- * what: common/row_map.cl. All loads stand before the store: y may be gate or up, so no compiler
- * can move one past it. SPDX-License-Identifier: Apache-2.0 */
+/* silu(gate) up, unfused and fused. The same entries in cuda/kernels/swiglu.cu. Which work-item
+ * does what: common/row_map.cl. All loads stand before the store: y may be gate or up, so no
+ * compiler can move one past it. SPDX-License-Identifier: Apache-2.0 */
 #ifdef KF_EDITOR
 #define BLOCK 256
 #endif

@@ -226,14 +226,12 @@ swiglu_backward_grad_gate_cpu(const __global kf_storage *gate, long gate_offset,
 
 #if KF_ENTRY(swiglu_backward_fused_cpu)
 /* Reads 3 M N, writes 2 M N elements; a division per eight columns. */
-__kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
-swiglu_backward_fused_cpu(const __global kf_storage *grad_y, long grad_y_offset,
-                          const __global kf_storage *gate, long gate_offset,
-                          const __global kf_storage *up, long up_offset,
-                          __global kf_storage *grad_gate, long grad_gate_offset,
-                          __global kf_storage *grad_up, long grad_up_offset, long rows, long cols,
-                          long grad_y_stride, long gate_stride, long up_stride,
-                          long grad_gate_stride, long grad_up_stride)
+__kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void swiglu_backward_fused_cpu(
+    const __global kf_storage *grad_y, long grad_y_offset, const __global kf_storage *gate,
+    long gate_offset, const __global kf_storage *up, long up_offset, __global kf_storage *grad_gate,
+    long grad_gate_offset, __global kf_storage *grad_up, long grad_up_offset, long rows, long cols,
+    long grad_y_stride, long gate_stride, long up_stride, long grad_gate_stride,
+    long grad_up_stride)
 {
     kf_stretch s;
     if (!kf_stretch_place(&s, rows, cols))

@@ -106,7 +106,7 @@ __device__ inline void kf_piece_put(const kf_piece *piece, kf_storage *tensor, l
 
 #endif
 
-/* ---- CPU devices: a stretch of MAP_ITEM elements of one row per thread ------------------------ */
+/* ---- CPU devices: a stretch of MAP_ITEM elements of one row per thread ----------------------- */
 
 #ifdef MAP_ITEM
 

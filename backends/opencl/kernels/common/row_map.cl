@@ -41,8 +41,8 @@ static inline bool kf_piece_place(kf_piece *piece, const __global kf_storage *le
     const uint vectors = (uint)((cols + (MAP_WHOLE ? 0 : 2 * KF_VEC - 2)) / KF_VEC);
     const uint chunks = (vectors + MAP_THREADS - 1) / MAP_THREADS;
     const uint group = (uint)get_group_id(0);
-    piece->row = (long)(group / chunks) * (BLOCK / MAP_THREADS) +
-                 (int)get_local_id(0) / MAP_THREADS;
+    piece->row =
+        (long)(group / chunks) * (BLOCK / MAP_THREADS) + (int)get_local_id(0) / MAP_THREADS;
     if (piece->row >= rows)
         return false;
     vector = (long)(group % chunks) * MAP_THREADS + (int)get_local_id(0) % MAP_THREADS;
