@@ -300,8 +300,8 @@ kf_status kf_exec_kernel_info(const kf_exec *exec, int step, struct kf_kernel_in
 kf_status kf_run_step(kf_exec *exec, kf_queue *queue, int step, const kf_binding *bindings,
                       kf_buffer *workspace);
 
-/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [with=TENSOR,...] [attribute=V] [KNOB=N]
- * [stride.T=N] [offset.T=N] seed=N -- */
+/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [with=TENSOR,...] [attribute=V, attr.seed=V]
+ * [KNOB=N] [stride.T=N] [offset.T=N] seed=N -- */
 
 typedef struct kf_case {
     const kf_op *op;

@@ -56,3 +56,26 @@ static inline float8 kf_gelu8(float8 x)
     return APPROXIMATE ? kf_gelu_tanh8(x) : kf_gelu_erf8(x);
 }
 #endif
+
+/* Words index .. index + 31 of common/random, `index` a multiple of four: eight blocks at a time,
+ * word k of block b in word[k].sb. By 64-bit products: mul_hi of vectors is eight calls on CPUs. */
+static inline void kf_random_words32(uint8 word[4], ulong seed, long index)
+{
+    const ulong8 block = (ulong)(index >> 2) + (ulong8)(0, 1, 2, 3, 4, 5, 6, 7);
+    uint8 a = convert_uint8(block & 0xffffffffUL), b = convert_uint8(block >> 32), c = 0, d = 0;
+    uint key_a = (uint)seed, key_b = (uint)(seed >> 32);
+    for (int round = 0; round < 10; round++) {
+        const ulong8 of_a = convert_ulong8(a) * 0xd2511f53UL;
+        const ulong8 of_c = convert_ulong8(c) * 0xcd9e8d57UL;
+        a = convert_uint8(of_c >> 32) ^ b ^ key_a;
+        b = convert_uint8(of_c & 0xffffffffUL);
+        c = convert_uint8(of_a >> 32) ^ d ^ key_b;
+        d = convert_uint8(of_a & 0xffffffffUL);
+        key_a += 0x9e3779b9u;
+        key_b += 0xbb67ae85u;
+    }
+    word[0] = a;
+    word[1] = b;
+    word[2] = c;
+    word[3] = d;
+}
