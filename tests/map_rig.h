@@ -164,21 +164,28 @@ static inline void map_in_place(const char *text, kf_device *device, kf_queue *q
     kf_plan_close(plan);
 }
 
-/* Normal inputs, two poisons, guard zones where the device allows, derived bounds. */
-static inline void map_verify(const char *text, kf_device *device, kf_queue *queue)
+/* Two poisons, guard zones where the device allows, derived bounds. */
+static inline void map_verify_with(const char *text, kf_device *device, kf_queue *queue,
+                                   kf_distribution inputs)
 {
     kf_plan *plan = map_plan(text, kf_device_target(device));
-    kf_verify_options options = {.distribution = KF_DIST_NORMAL, .seed = 11};
+    kf_verify_options options = {.distribution = inputs};
     kf_verify_report report;
     kf_case c;
     assert_int_equal(kf_case_parse(text, &c), KF_OK);
+    options.seed = c.seed;
     options.exact_size = (kf_device_target(device)->capabilities & KF_CAP_SIMULATOR) != 0;
     memcpy(options.offset, c.offset, sizeof options.offset);
     if (kf_verify(plan, device, queue, &options, &report) != KF_OK)
         fail_msg("%s: %s", text, kf_error());
     if (!report.passed)
-        fail_msg("%s: %s", text, report.reason);
+        fail_msg("%s (%s inputs): %s", text, kf_distribution_name(inputs), report.reason);
     kf_plan_close(plan);
+}
+
+static inline void map_verify(const char *text, kf_device *device, kf_queue *queue)
+{
+    map_verify_with(text, device, queue, KF_DIST_NORMAL);
 }
 
 /* In every variant and dtype. */

@@ -263,6 +263,27 @@ static void add_words(const kf_op *op, const char *variant, const char *dtype)
     }
 }
 
+/* Ops with more dims. */
+static void add_heads(const kf_op *op)
+{
+    static const char *const heads[] = {
+        "tokens=3 heads=2 dim=64 places=9 half=32",
+        "tokens=37 heads=3 dim=64 places=9 half=16",
+        "tokens=5 heads=3 dim=33 places=2 half=13",
+        "tokens=3 heads=2 dim=64 places=9 half=32 stride.x=129 offset.y=1",
+    };
+    for (int v = 0; v < op->variant_count; v++)
+        for (int d = KF_F32; d <= KF_BF16; d++)
+            for (int i = 0; i < 4; i++) {
+                char text[LINE];
+                snprintf(text, sizeof text, "%s %s %s %s", op->name, op->variants[v].name,
+                         kf_dtype_name((kf_dtype)d), heads[i]);
+                add_case(text);
+                snprintf(text + strlen(text), sizeof text - strlen(text), " interleaved=1");
+                add_case(text);
+            }
+}
+
 /* Two or three groups and a tail; short and long rows; views. */
 static void add_op(const kf_op *op)
 {
@@ -300,9 +321,8 @@ int main(int argc, char **argv)
     target = info.target;
     const char *only = getenv("KFUSE_OP");
     for (int o = 0; kf_ops[o]; o++)
-        if (!kf_ops[o]->internal && kf_op_dim_count(kf_ops[o]) <= 2 &&
-            (!only || !strcmp(only, kf_ops[o]->name)))
-            add_op(kf_ops[o]);
+        if (!kf_ops[o]->internal && (!only || !strcmp(only, kf_ops[o]->name)))
+            (kf_op_dim_count(kf_ops[o]) <= 2 ? add_op : add_heads)(kf_ops[o]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(planted_disagreements_are_seen),
         cmocka_unit_test(executed_traffic_is_the_declared_one),
