@@ -225,7 +225,10 @@ struct kf_op {
     const char *formula; /* "y = exp(x - max(x)) / sum(exp(x - max(x))) over the last axis" */
     const char *dims;    /* "rows cols": order of --shape and of the case text */
     const char *with;    /* optional tensors of a case that does not name them: "weight" */
-    bool internal;       /* a tool of the laboratory (ceilings): not a lesson's subject */
+    /* Where no shape is named, on GPUs and on CPU devices; 0 = many rows of some thousand columns.
+     * An op with more than two dims has one. */
+    int64_t usual[2][KF_MAX_DIMS];
+    bool internal; /* a tool of the laboratory (ceilings): not a lesson's subject */
     const kf_tensor_decl *tensors;
     int tensor_count;
     const kf_attribute_decl *attributes;

@@ -375,6 +375,7 @@ const kf_op kf_op_rope = {
     .summary = "Rotary position embedding",
     .formula = "y_low = x_low * cos - x_high * sin, y_high = x_high * cos + x_low * sin",
     .dims = "tokens heads dim places half",
+    .usual = {{4096, 32, 128, 4096, 64}, {512, 8, 128, 512, 64}},
     .tensors = tensors,
     .tensor_count = sizeof tensors / sizeof *tensors,
     .attributes = attributes,

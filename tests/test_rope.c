@@ -150,6 +150,8 @@ static void check_shapes(kf_device *device, kf_queue *queue)
         for (int dtype = KF_F32; dtype <= KF_BF16; dtype++)
             for (int i = 0; i < count; i++) {
                 char text[256];
+                if (dtype != KF_F32 && i % 2 != dtype % 2)
+                    continue; /* compiling takes the time: 16-bit dtypes share the shapes */
                 snprintf(text, sizeof text, "rope %s %s %s seed=%d", variants[v],
                          kf_dtype_name((kf_dtype)dtype), shapes[i], 5 + i);
                 map_verify(text, device, queue);

@@ -23,8 +23,8 @@ __device__ inline bool rope_place(rope_unit *unit, long long tokens, long long h
 {
     const unsigned units = (unsigned)heads * (unsigned)each;
     const unsigned chunks = (units + ROPE_THREADS - 1) / ROPE_THREADS;
-    const unsigned group = (unsigned)blockIdx.x;
-    const unsigned u = group % chunks * ROPE_THREADS + (unsigned)get_local_id(0) % ROPE_THREADS;
+    const unsigned group = blockIdx.x;
+    const unsigned u = group % chunks * ROPE_THREADS + threadIdx.x % ROPE_THREADS;
     unit->token =
         (long long)(group / chunks) * (BLOCK / ROPE_THREADS) + (int)threadIdx.x / ROPE_THREADS;
     unit->head = (int)(u / (unsigned)each);
@@ -293,8 +293,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     for (; i < half_dim; i++) {
         const float low = kf_load(from, INTERLEAVED ? 2 * i : i);
         const float high = kf_load(from, INTERLEAVED ? 2 * i + 1 : half_dim + i);
-        kf_store(to, INTERLEAVED ? 2 * i : i, low * (c[i] * valid) - high * s[i]);
-        kf_store(to, INTERLEAVED ? 2 * i + 1 : half_dim + i, high * (c[i] * valid) + low * s[i]);
+        const float by_cos = c[i] * valid, by_sin = s[i];
+        kf_store(to, INTERLEAVED ? 2 * i : i, low * by_cos - high * by_sin);
+        kf_store(to, INTERLEAVED ? 2 * i + 1 : half_dim + i, high * by_cos + low * by_sin);
     }
     for (i = 2 * half_dim; i < dim; i++)
         to[i] = from[i];

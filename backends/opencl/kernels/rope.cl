@@ -300,27 +300,37 @@ rope_fused_cpu(const __global kf_storage *x, long x_offset, const __global long 
     for (; i + 8 <= half_dim; i += 8) {
         const float8 a = kf_load8(from, INTERLEAVED ? 2 * i : i);
         const float8 b = kf_load8(from, INTERLEAVED ? 2 * i + 8 : half_dim + i);
-        const float8 low = INTERLEAVED ? (float8)(a.even, b.even) : a;
-        const float8 high = INTERLEAVED ? (float8)(a.odd, b.odd) : b;
+#if INTERLEAVED
+        const float8 low = (float8)(a.s0, a.s2, a.s4, a.s6, b.s0, b.s2, b.s4, b.s6);
+        const float8 high = (float8)(a.s1, a.s3, a.s5, a.s7, b.s1, b.s3, b.s5, b.s7);
+#else
+        const float8 low = a, high = b;
+#endif
         const float8 by_cos = vload8(0, c + i) * valid, by_sin = vload8(0, s + i);
         const float8 new_low = low * by_cos - high * by_sin;
         const float8 new_high = high * by_cos + low * by_sin;
-        kf_store8(to, INTERLEAVED ? 2 * i : i,
-                  INTERLEAVED ? (float8)(new_low.s0, new_high.s0, new_low.s1, new_high.s1,
-                                         new_low.s2, new_high.s2, new_low.s3, new_high.s3)
-                              : new_low);
-        kf_store8(to, INTERLEAVED ? 2 * i + 8 : half_dim + i,
-                  INTERLEAVED ? (float8)(new_low.s4, new_high.s4, new_low.s5, new_high.s5,
-                                         new_low.s6, new_high.s6, new_low.s7, new_high.s7)
-                              : new_high);
+#if INTERLEAVED
+        const float8 first = (float8)(new_low.s0, new_high.s0, new_low.s1, new_high.s1, new_low.s2,
+                                      new_high.s2, new_low.s3, new_high.s3);
+        const float8 second = (float8)(new_low.s4, new_high.s4, new_low.s5, new_high.s5, new_low.s6,
+                                       new_high.s6, new_low.s7, new_high.s7);
+        kf_store8(to, 2 * i, first);
+        kf_store8(to, 2 * i + 8, second);
+#else
+        kf_store8(to, i, new_low);
+        kf_store8(to, half_dim + i, new_high);
+#endif
     }
     for (; i < half_dim; i++) {
         const float low = kf_load(from, INTERLEAVED ? 2 * i : i);
         const float high = kf_load(from, INTERLEAVED ? 2 * i + 1 : half_dim + i);
-        kf_store(to, INTERLEAVED ? 2 * i : i, low * (c[i] * valid) - high * s[i]);
-        kf_store(to, INTERLEAVED ? 2 * i + 1 : half_dim + i, high * (c[i] * valid) + low * s[i]);
+        const float by_cos = c[i] * valid, by_sin = s[i];
+        kf_store(to, INTERLEAVED ? 2 * i : i, low * by_cos - high * by_sin);
+        kf_store(to, INTERLEAVED ? 2 * i + 1 : half_dim + i, high * by_cos + low * by_sin);
     }
-    for (i = 2 * half_dim; i < dim; i++)
+    for (i = 2 * half_dim; i + 8 <= dim; i += 8)
+        vstore8(vload8(0, from + i), 0, to + i);
+    for (; i < dim; i++)
         to[i] = from[i];
 }
 #endif
