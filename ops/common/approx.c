@@ -93,7 +93,7 @@ kf_approx kf_approx_stored(kf_approx a, kf_dtype dtype)
 void kf_approx_result(kf_approx a, kf_dtype dtype, double *value, double *bound)
 {
     *value = a.value;
-    *bound = a.error;
+    *bound = is_anything(a) ? -1 : a.error;
     if (isfinite(a.value))
         *bound += kf_dtype_roundoff(dtype) * fabs(a.value) + kf_dtype_floor(dtype);
 }
