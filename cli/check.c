@@ -323,6 +323,13 @@ static bool some_device_can(const kf_variant *variant, const kf_selection *selec
     return false;
 }
 
+static int cannot_run(const char *variant, const kf_selection *selection)
+{
+    return kf_cli_complain(
+        3, "variant %s cannot run on %s: `kfuse list` tells what it needs", variant,
+        selection->count == 1 ? selection->device[0]->info.id : "any of these devices");
+}
+
 int kf_cli_variants_run(kf_cli *cli, const kf_op *const *ops, int count,
                         const kf_selection *selection)
 {
@@ -335,9 +342,14 @@ int kf_cli_variants_run(kf_cli *cli, const kf_op *const *ops, int count,
             can = can || (variant && some_device_can(variant, selection));
         }
         if (!can) {
-            return kf_cli_complain(
-                3, "variant %s cannot run on %s: `kfuse list` tells what it needs", item,
-                selection->count == 1 ? selection->device[0]->info.id : "any of these devices");
+            return cannot_run(item, selection);
+        }
+    }
+    for (int i = 0; i < cli->cases.count; i++) {
+        kf_case c; /* it parses: kf_cli_check */
+        if (kf_case_parse(cli->cases.item[i], &c) == KF_OK && c.variant &&
+            !some_device_can(c.variant, selection)) {
+            return cannot_run(c.variant->name, selection);
         }
     }
     return -1;

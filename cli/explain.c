@@ -300,6 +300,21 @@ static int choose_target(kf_cli *cli, view *v, kf_bench *bench)
     return -1;
 }
 
+/* No op named beside --case: those of the cases. */
+static int ops_of_cases(const kf_cases *cases, const kf_op **ops, int count)
+{
+    for (int i = 0; count < KF_CLI_LIST && i < cases->count; i++) {
+        bool again = false;
+        for (int o = 0; o < count; o++) {
+            again = again || ops[o] == cases->item[i].op;
+        }
+        if (!again) {
+            ops[count++] = cases->item[i].op;
+        }
+    }
+    return count;
+}
+
 int kf_cmd_explain(kf_cli *cli, int argc, char **argv)
 {
     const kf_grammar grammar = {.words = "OP...",
@@ -327,6 +342,7 @@ int kf_cmd_explain(kf_cli *cli, int argc, char **argv)
         code = kf_cli_cases(cli, ops, count, (v.target->capabilities & KF_CAP_CPU) != 0, &cases);
     }
     if (code < 0) {
+        count = count ? count : ops_of_cases(&cases, ops, count);
         code = explain(&v, ops, count, &cases);
     }
     free(cases.item);

@@ -118,6 +118,13 @@ static void with_names(const kf_case *c, char separator, char *text, size_t byte
                                      used ? (char[]){separator, 0} : "", c->op->tensors[i].name);
 }
 
+void kf_case_with_print(const kf_case *c, char *text, size_t bytes)
+{
+    with_names(c, ',', text, bytes);
+    if (!*text && c->with_set)
+        snprintf(text, bytes, "none");
+}
+
 /* ---- parsing ------------------------------------------------------------------------------ */
 
 static kf_status set_word(kf_case *c, char *word)
@@ -234,11 +241,10 @@ int kf_case_print(const kf_case *c, char *buffer, size_t bytes)
     put(&w, "%s %s %s", op->name, c->variant ? c->variant->name : "default",
         kf_dtype_name(c->dtype));
     put_dims(&w, c);
-    if (c->with_set) {
-        char names[512];
-        with_names(c, ',', names, sizeof names);
-        put(&w, " with=%s", *names ? names : "none");
-    }
+    char with[512];
+    kf_case_with_print(c, with, sizeof with);
+    if (*with)
+        put(&w, " with=%s", with);
     for (int i = 0; i < op->attribute_count; i++) {
         char value[40];
         kf_attribute_print(&op->attributes[i], &c->attribute[i], value, sizeof value);

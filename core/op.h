@@ -235,6 +235,9 @@ struct kf_op {
     int attribute_count;
     const kf_knob_decl *knobs;
     int knob_count;
+    /* Knobs that take other ways through the kernels than the defaults at small shapes do, each a
+     * text like "ONLINE=1 BLOCK=32"; NULL-terminated, NULL = none. Tests visit them all. */
+    const char *const *ways;
     const kf_variant *variants; /* the first is the baseline (unfused) */
     int variant_count;
     /* Turns tensors and attributes into dtype, dims and row strides, or refuses with a sentence.
@@ -323,6 +326,8 @@ typedef struct kf_case {
 kf_status kf_case_parse(const char *text, kf_case *out);
 /* "weight,bias", or "none": the optional tensors a case has. */
 kf_status kf_case_with(kf_case *c, const char *list);
+/* The list that kf_case_with takes; "" when the case has the op's usual ones. */
+void kf_case_with_print(const kf_case *c, char *text, size_t bytes);
 /* A number, or one of the attribute's words. */
 kf_status kf_attribute_parse(const kf_attribute_decl *decl, const char *text, kf_attribute *out);
 /* The word of the value, where it has one, else the number. */

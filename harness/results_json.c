@@ -110,6 +110,10 @@ static void set_case(json_t *object, const kf_result *row)
     set(object, "dtype", kf_json_text(kf_dtype_name(c->dtype)));
     set(object, "shape", c->op ? shape_json(c) : json_array());
     set(object, "attributes", c->op ? attributes_json(c) : json_object());
+    char with[512] = "";
+    if (c->op)
+        kf_case_with_print(c, with, sizeof with);
+    set(object, "with", text_or_null(*with ? with : NULL));
     set(object, "knobs", c->op ? knobs_json(c) : json_object());
     set(object, "strides", c->op ? by_tensor(c->op, c->stride) : json_object());
     set(object, "offsets", c->op ? by_tensor(c->op, c->offset) : json_object());

@@ -78,6 +78,9 @@ static bool read_case(const json_t *object, kf_case *c)
     for (int i = 0; i < KF_MAX_DIMS; i++)
         c->dim[i] = json_integer_value(json_array_get(shape, (size_t)i));
     read_attributes(json_object_get(object, "attributes"), c);
+    const char *with = text_of(object, "with");
+    if (*with && kf_case_with(c, with) != KF_OK)
+        return false;
     read_knobs(json_object_get(object, "knobs"), c);
     for (int i = 0; i < c->op->tensor_count; i++) {
         c->stride[i] = integer_of(json_object_get(object, "strides"), c->op->tensors[i].name);

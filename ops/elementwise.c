@@ -9,7 +9,9 @@
  * itself: every element is read before it is written, by the same thread. SPDX-License-Identifier:
  * Apache-2.0 */
 #include "common/stream.h"
+#include "../core/backend.h"
 #include <math.h>
+#include <string.h>
 
 enum { X, Y, Z, O };
 enum { BLOCK, VECS };
@@ -182,6 +184,19 @@ static kf_status reference(const kf_problem *problem, const kf_error_model *erro
     return KF_OK;
 }
 
+/* Elements of the same place meet: the shapes must be the same, not only the counts. */
+static kf_status derive(kf_problem *problem)
+{
+    const kf_tensor *x = &problem->tensor[X];
+    for (int i = Y; i <= O; i++) {
+        const kf_tensor *t = &problem->tensor[i];
+        if (t->rank != x->rank || memcmp(t->size, x->size, (size_t)x->rank * sizeof *x->size))
+            return kf_fail(KF_INVALID, "the shapes of '%s' and '%s' of op %s differ",
+                           tensors[X].name, tensors[i].name, problem->op->name);
+    }
+    return kf_derive_rows(problem);
+}
+
 const kf_op kf_op_elementwise = {
     .name = "elementwise",
     .summary = "Elementwise chain: multiply, add, exp",
@@ -193,6 +208,6 @@ const kf_op kf_op_elementwise = {
     .knob_count = sizeof knobs / sizeof *knobs,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
-    .derive = kf_derive_rows,
+    .derive = derive,
     .reference = reference,
 };

@@ -122,6 +122,7 @@ const kf_op kf_op_rms_norm = {
     .attribute_count = sizeof attributes / sizeof *attributes,
     .knobs = kf_row_knobs,
     .knob_count = KF_ROW_KNOBS,
+    .ways = kf_row_ways,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
     .derive = kf_norm_derive,

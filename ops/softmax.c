@@ -256,6 +256,7 @@ const kf_op kf_op_softmax = {
     .tensor_count = sizeof tensors / sizeof *tensors,
     .knobs = kf_row_knobs,
     .knob_count = KF_ROW_KNOBS,
+    .ways = kf_row_ways,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
     .derive = kf_derive_rows,

@@ -23,6 +23,55 @@ static void a_case_survives_printing_and_parsing(void **state)
     assert_string_equal(again, "softmax f");
 }
 
+/* Mistake: a case says which optional tensors it has, and its problem has others. */
+static void optional_tensors_are_those_of_the_case(void **state)
+{
+    (void)state;
+    static const char *const text[] = {
+        "layer_norm fused f32 rows=4 cols=8 seed=0",
+        "layer_norm fused f32 rows=4 cols=8 with=none seed=0",
+        "layer_norm fused f32 rows=4 cols=8 with=bias,rstd eps=0.5 axis=-1 seed=0",
+    };
+    static const char *const has[] = {"weight", "", "bias rstd"};
+    for (int i = 0; i < 3; i++) {
+        char printed[512];
+        kf_case c;
+        kf_problem *problem;
+        assert_int_equal(kf_case_parse(text[i], &c), KF_OK);
+        kf_case_print(&c, printed, sizeof printed);
+        assert_string_equal(printed, text[i]);
+        assert_int_equal(kf_problem_open("layer_norm", &problem), KF_OK);
+        assert_int_equal(kf_case_problem(&c, problem), KF_OK);
+        for (int t = 0; t < problem->op->tensor_count; t++) {
+            const kf_tensor_decl *decl = &problem->op->tensors[t];
+            assert_int_equal(problem->tensor[t].dtype != KF_NONE,
+                             !decl->optional || kf_listed(has[i], decl->name));
+        }
+        kf_problem_close(problem);
+    }
+    kf_case c;
+    assert_int_equal(kf_case_parse("layer_norm fused f32 rows=4 cols=8 with=x", &c), KF_INVALID);
+    assert_int_equal(kf_case_parse("softmax fused f32 rows=4 cols=8 with=bias", &c), KF_INVALID);
+}
+
+/* Mistake: a value with a name is printed as its number, or a wrong name is taken for 0. */
+static void attribute_values_have_names(void **state)
+{
+    const kf_attribute_decl decl = {.name = "mode", .words = "none tanh"};
+    kf_attribute value;
+    char text[32];
+    (void)state;
+    assert_int_equal(kf_attribute_parse(&decl, "tanh", &value), KF_OK);
+    assert_int_equal(value.i, 1);
+    kf_attribute_print(&decl, &value, text, sizeof text);
+    assert_string_equal(text, "tanh");
+    assert_int_equal(kf_attribute_parse(&decl, "0", &value), KF_OK);
+    kf_attribute_print(&decl, &value, text, sizeof text);
+    assert_string_equal(text, "none");
+    assert_int_equal(kf_attribute_parse(&decl, "tan", &value), KF_INVALID);
+    assert_non_null(strstr(kf_error(), "none tanh"));
+}
+
 /* Mistake: a typing error is taken for something else, or a dim is left at its last value. */
 static void bad_cases_are_refused(void **state)
 {
@@ -124,6 +173,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_case_survives_printing_and_parsing),
+        cmocka_unit_test(optional_tensors_are_those_of_the_case),
+        cmocka_unit_test(attribute_values_have_names),
         cmocka_unit_test(bad_cases_are_refused),
         cmocka_unit_test(offsets_lower_the_promised_alignment),
         cmocka_unit_test(storage_rounds_to_nearest_even),

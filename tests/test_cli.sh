@@ -70,6 +70,11 @@ expect 2 '--set wants NAME=VALUE' explain softmax --set BLOCK
 expect 2 'unknown attribute' explain softmax --attr nothing=1
 expect 2 "unknown op 'nothing'" explain --case='nothing fused f32' softmax
 
+expect 0 '4×32768 f32' explain --case='softmax fused f32 rows=4 cols=32768'
+expect 0 'optional input' explain layer_norm --with=weight,bias
+expect 2 "unknown optional tensor 'wieght'" explain layer_norm --with=wieght
+expect 2 'axis=5' explain layer_norm --attr axis=5
+
 # refused before anything is opened or printed, an existing file left alone
 silent() { # CODE ARGUMENT...: nothing on standard output
     local code=$1 text got

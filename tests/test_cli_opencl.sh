@@ -101,6 +101,8 @@ ok test "$(grep -c '"record":"result"' rows.jsonl)" -eq 6
 ok "${bench[@]}" --variant=unfused,fused_cpu --processes=2 -o jsonl:fresh.jsonl
 ok test "$(grep -c '"record":"result"' fresh.jsonl)" -eq 6
 expect 3 '' "${bench[@]}" --variant=fused_cluster
+expect 3 'fused_cluster cannot run' "$kfuse" bench --backend=opencl -q \
+    --case='softmax fused_cluster f32 rows=4 cols=64'
 # every plan with its steps under it: the variants in the order of the table, steps counted from 1
 "${bench[@]}" --steps > steps.txt
 order=$(awk '$4 ~ /^[0-9]+$/ { printf "%s", $4 } $4 ~ /^(un)?fused/ { printf " %s", $4 }' steps.txt)

@@ -18,6 +18,7 @@
 #include "../core/backend.h"
 #include "../core/op.h"
 #include "../harness/verify.h"
+#include "shapes.h"
 
 typedef struct bench_device {
     kf_device *device;
@@ -29,6 +30,7 @@ typedef struct subject {
     const kf_op *op;
     const kf_variant *variant;
     kf_dtype dtype;
+    const char *way; /* knobs of every case from here on; NULL = defaults */
     int ran, refused;
     char name[160];
 } subject;
@@ -101,6 +103,25 @@ static void check_case(subject *s, const kf_case *c, kf_distribution distributio
     s->ran++;
 }
 
+/* Sets the knobs of a text like "ONLINE=1 BLOCK=32"; false when the variant does not use them all.
+ */
+static bool set_way(kf_case *c, const char *way)
+{
+    bool used = true;
+    while (way && *way) {
+        char name[40] = "";
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(way, "="), way);
+        const int knob = kf_op_knob(c->op, name);
+        assert_true(knob >= 0);
+        used &= kf_knob_used(&c->op->knobs[knob], c->variant->name);
+        c->config.knob[knob] = strtoll(strchr(way, '=') + 1, NULL, 10);
+        c->config.set[knob] = true;
+        way += strcspn(way, " ");
+        way += *way == ' ';
+    }
+    return used;
+}
+
 static kf_case make_case(const subject *s, const int64_t *dims)
 {
     kf_case c = {.op = s->op, .variant = s->variant, .dtype = s->dtype, .seed = 42};
@@ -109,23 +130,11 @@ static kf_case make_case(const subject *s, const int64_t *dims)
     for (int i = 0; i < s->op->attribute_count; i++)
         c.attribute[i] = (kf_attribute){.i = (int64_t)s->op->attributes[i].fallback,
                                         .f = s->op->attributes[i].fallback};
+    set_way(&c, s->way);
     return c;
 }
 
 /* ---- shapes ------------------------------------------------------------------------------- */
-
-static const int64_t widths[] = {1,    2,    3,    7,    31,   32,   33,   63,    64,
-                                 65,   127,  128,  129,  255,  256,  257,  781,   1000,
-                                 1023, 1024, 1025, 2048, 4095, 4096, 4097, 16385, 32769};
-/* where each program costs seconds of compiling: every default of threads, vectors and alignment */
-static const int64_t some_widths[] = {1,   2,   7,    31,   32,   33,   64,   129,
-                                      256, 781, 1000, 1025, 2048, 4097, 16385};
-static const int64_t few_widths[] = {1, 7, 33, 129, 257, 1000};
-static const int64_t long_shapes[][2] = {{1, 1},      {3, 1},      {65537, 3},   {1823, 781},
-                                         {5, 50257},  {3, 131072}, {7, 262147},  {2, 4194304},
-                                         {131, 4096}, {16, 16384}, {300, 32768}, {1024, 4097}};
-static const int64_t lengths[] = {1, 2, 3, 7, 255, 256, 257, 1023, 1025, 4095, 65537, 1000003};
-static const int64_t few_lengths[] = {1, 3, 255, 1025, 4097};
 
 static void check_rows(subject *s)
 {
@@ -209,6 +218,38 @@ static void check_empty(subject *s)
     }
 }
 
+/* Views and nasty inputs on the other ways through the kernels too: parked vectors, rows off the
+ * chip. */
+static void check_ways(subject *s, const int64_t *dims)
+{
+    for (const char *const *way = s->op->ways; way && *way; way++) {
+        kf_case c = make_case(s, dims);
+        if (!set_way(&c, *way))
+            continue;
+        s->way = *way;
+        check_views(s, dims);
+        check_inputs(s, dims);
+        s->way = NULL;
+    }
+}
+
+/* No optional tensor, and all of them. */
+static void check_optional(subject *s, const int64_t *dims)
+{
+    uint32_t all = 0;
+    for (int t = 0; t < s->op->tensor_count; t++)
+        all |= s->op->tensors[t].optional ? UINT32_C(1) << t : 0;
+    for (int i = 0; all && i < 2; i++)
+        for (int shift = 0; shift < 2; shift++) {
+            kf_case c = make_case(s, dims);
+            c.with_set = true;
+            c.with = i ? all : 0;
+            for (int t = 0; t < s->op->tensor_count; t++)
+                c.offset[t] = shift ? 1 + t % 3 : 0;
+            check_case(s, &c, KF_DIST_NORMAL);
+        }
+}
+
 static void every_shape_passes(void **state)
 {
     subject *s = *state;
@@ -222,9 +263,12 @@ static void every_shape_passes(void **state)
     check_inputs(s, small);
     check_words(s, small);
     check_empty(s);
+    check_optional(s, small);
+    check_ways(s, simulated(s) ? small : medium);
     if (!simulated(s)) {
         check_views(s, medium);
         check_inputs(s, medium);
+        check_optional(s, medium);
     }
     fprintf(stderr, "%s: %d cases passed, %d refused\n", s->name, s->ran, s->refused);
     if (!s->ran)
@@ -313,6 +357,11 @@ int main(int argc, char **argv)
         backend = !strncmp(argv[i], "--backend=", 10) ? argv[i] + 10 : backend;
         device = !strncmp(argv[i], "--device=", 9) ? argv[i] + 9 : device;
         op = !strncmp(argv[i], "--op=", 5) ? argv[i] + 5 : op;
+        if (strncmp(argv[i], "--backend=", 10) && strncmp(argv[i], "--device=", 9) &&
+            strncmp(argv[i], "--op=", 5)) {
+            fprintf(stderr, "usage: test_conformance [--backend=NAME] [--device=ID] [--op=NAME]\n");
+            return 2;
+        }
     }
     open_devices(backend, device);
     if (!device_count) {

@@ -3,7 +3,9 @@
 #include "../../core/backend.h"
 #include <math.h>
 
-enum { NORM_BATCH = 4 }; /* vectors per thread and trip of kernels/common/rows_norm, rows off the chip */
+enum {
+    NORM_BATCH = 4
+}; /* vectors per thread and trip of kernels/common/rows_norm, rows off the chip */
 
 static double attribute(const kf_problem *problem, const char *name)
 {

@@ -1,6 +1,6 @@
 /* Layer norm and RMS norm, alone and behind a residual addition: their plans and their reference.
- * The kernels are common/rows_norm and common/rows_norm_steps of both languages. SPDX-License-Identifier:
- * Apache-2.0 */
+ * The kernels are common/rows_norm and common/rows_norm_steps of both languages.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef KF_NORM_H
 #define KF_NORM_H
 

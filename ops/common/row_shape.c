@@ -41,6 +41,9 @@ const kf_knob_decl kf_row_knobs[KF_ROW_KNOBS] = {
                         .help = "groups that share a row"},
 };
 
+/* Parked vectors; rows off the chip in several trips; the same with a row's threads in one warp. */
+const char *const kf_row_ways[] = {"LOCAL_VECS=1", "ONLINE=1 BLOCK=32", "ONLINE=1 BLOCK=128", NULL};
+
 /* ---- the launch --------------------------------------------------------------------------- */
 
 bool kf_row_aligned(const kf_problem *problem)

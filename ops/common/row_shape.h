@@ -19,6 +19,7 @@ enum {
     KF_ROW_KNOBS
 };
 extern const kf_knob_decl kf_row_knobs[KF_ROW_KNOBS];
+extern const char *const kf_row_ways[]; /* .ways */
 
 typedef struct kf_row_shape {
     int64_t block, threads, rows, cluster; /* threads and rows per group */

@@ -29,13 +29,13 @@ typedef struct norm_row { /* where this row of each tensor begins; what is absen
     float eps, offset;
 } norm_row;
 
-typedef struct norm_moments {
-    float mean, rstd;
-} norm_moments;
+/* (mean, rstd). A vector: a struct returned by value is more than Oclgrind can run without
+ * optimisation. */
+typedef float2 norm_moments;
 
 __device__ inline float norm_value(float value, norm_moments m, float weight, float bias)
 {
-    const float normal = (CENTRED ? value - m.mean : value) * m.rstd;
+    const float normal = (CENTRED ? value - m.x : value) * m.y;
     return WEIGHT ? normal * weight + bias : normal + bias;
 }
 
@@ -148,7 +148,7 @@ __device__ inline norm_moments norm_join(const kf_place *p, float mean, float sq
                           float eps, float4 *slot)
 {
     norm_moments m;
-    m.mean = mean;
+    m.x = mean;
     if (ROW_SLOTS > 1) {
         const int width = ROW_SLOTS < KF_WARP ? ROW_SLOTS : KF_WARP, first = (int)threadIdx.x % width;
         float total = 0.0f, spread = 0.0f;
@@ -159,14 +159,14 @@ __device__ inline norm_moments norm_join(const kf_place *p, float mean, float sq
         for (int w = first; CENTRED && w < ROW_SLOTS; w += KF_WARP)
             total += slot[w].z * slot[w].x;
         if (CENTRED)
-            m.mean = kf_warp_sum(total, width) / (float)cols;
+            m.x = kf_warp_sum(total, width) / (float)cols;
         for (int w = first; w < ROW_SLOTS; w += KF_WARP) {
-            const float away = slot[w].x - m.mean;
+            const float away = slot[w].x - m.x;
             spread += CENTRED ? slot[w].y + slot[w].z * away * away : slot[w].y;
         }
         squares = kf_warp_sum(spread, width);
     }
-    m.rstd = rsqrtf(squares / (float)cols + eps);
+    m.y = rsqrtf(squares / (float)cols + eps);
     return m;
 }
 #endif
@@ -286,11 +286,10 @@ __device__ inline void norm_on_chip(const kf_place *p, const norm_row *row, int 
 #endif
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++) {
-        const int v = p->first / KF_VEC + kf_vector(p, i);
         if (EARLY && WEIGHT)
-            weight[i] = kf_fetch(row->weight, v, cols / KF_VEC, 0.0f);
+            weight[i] = kf_fetch(row->weight + p->first, kf_vector(p, i), HELD_END(p), 0.0f);
         if (EARLY && BIAS)
-            bias[i] = kf_fetch(row->bias, v, cols / KF_VEC, 0.0f);
+            bias[i] = kf_fetch(row->bias + p->first, kf_vector(p, i), HELD_END(p), 0.0f);
     }
     const norm_moments m =
         norm_statistics(&held, p, cols, row->eps, kf_row_slots(p, local_memory), zero);
@@ -325,9 +324,9 @@ __device__ inline void norm_on_chip(const kf_place *p, const norm_row *row, int 
                      norm_value(held.edge[i], m, norm_weight(row, column), norm_bias(row, column)));
     }
     if (MEAN && p->present && p->part == 0 && p->lane == 0)
-        *row->mean = m.mean;
+        *row->mean = m.x;
     if (RSTD && p->present && p->part == 0 && p->lane == 0)
-        *row->rstd = m.rstd;
+        *row->rstd = m.y;
 }
 
 /* ---- rows wider than the chip --------------------------------------------------------------- */
@@ -445,9 +444,9 @@ __device__ inline void norm_online(const kf_place *p, const norm_row *row, int c
                      norm_value(edge[i], m, norm_weight(row, column), norm_bias(row, column)));
     }
     if (MEAN && p->lane == 0)
-        *row->mean = m.mean;
+        *row->mean = m.x;
     if (RSTD && p->lane == 0)
-        *row->rstd = m.rstd;
+        *row->rstd = m.y;
 }
 #endif
 
@@ -468,16 +467,16 @@ __device__ inline norm_moments norm_item_moments(const norm_row *row, int cols)
 {
     float sum = 0.0f, squares = 0.0f;
     norm_moments m;
-    m.mean = 0.0f;
+    m.x = 0.0f;
     for (int i = 0; CENTRED && i < cols; i++)
         sum += norm_item_load(row, i);
     if (CENTRED)
-        m.mean = sum / (float)cols;
+        m.x = sum / (float)cols;
     for (int i = 0; i < cols; i++) {
-        const float value = norm_item_load(row, i) - m.mean;
+        const float value = norm_item_load(row, i) - m.x;
         squares += value * value;
     }
-    m.rstd = rsqrtf(squares / (float)cols + row->eps);
+    m.y = rsqrtf(squares / (float)cols + row->eps);
     return m;
 }
 
@@ -492,8 +491,8 @@ __device__ inline void norm_item(const norm_row *row, int cols)
         kf_store(row->y, i, norm_value(value, m, norm_weight(row, i), norm_bias(row, i)));
     }
     if (MEAN)
-        *row->mean = m.mean;
+        *row->mean = m.x;
     if (RSTD)
-        *row->rstd = m.rstd;
+        *row->rstd = m.y;
 }
 #endif

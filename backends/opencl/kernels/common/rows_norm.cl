@@ -30,13 +30,13 @@ typedef struct norm_row { /* where this row of each tensor begins; what is absen
     float eps, offset;
 } norm_row;
 
-typedef struct norm_moments {
-    float mean, rstd;
-} norm_moments;
+/* (mean, rstd). A vector: a struct returned by value is more than Oclgrind can run without
+ * optimisation. */
+typedef float2 norm_moments;
 
 static inline float norm_value(float value, norm_moments m, float weight, float bias)
 {
-    const float normal = (CENTRED ? value - m.mean : value) * m.rstd;
+    const float normal = (CENTRED ? value - m.x : value) * m.y;
     return WEIGHT ? normal * weight + bias : normal + bias;
 }
 
@@ -150,7 +150,7 @@ static inline norm_moments norm_join(const kf_place *p, float mean, float square
                           float eps, __local float4 *slot)
 {
     norm_moments m;
-    m.mean = mean;
+    m.x = mean;
     if (ROW_SLOTS > 1) {
         const int width = ROW_SLOTS < KF_WARP ? ROW_SLOTS : KF_WARP, first = (int)get_local_id(0) % width;
         float total = 0.0f, spread = 0.0f;
@@ -158,14 +158,14 @@ static inline norm_moments norm_join(const kf_place *p, float mean, float square
         for (int w = first; CENTRED && w < ROW_SLOTS; w += KF_WARP)
             total += slot[w].z * slot[w].x;
         if (CENTRED)
-            m.mean = kf_warp_sum(total, width) / (float)cols;
+            m.x = kf_warp_sum(total, width) / (float)cols;
         for (int w = first; w < ROW_SLOTS; w += KF_WARP) {
-            const float away = slot[w].x - m.mean;
+            const float away = slot[w].x - m.x;
             spread += CENTRED ? slot[w].y + slot[w].z * away * away : slot[w].y;
         }
         squares = kf_warp_sum(spread, width);
     }
-    m.rstd = rsqrt(squares / (float)cols + eps);
+    m.y = rsqrt(squares / (float)cols + eps);
     return m;
 }
 #endif
@@ -277,12 +277,12 @@ static inline norm_moments norm_statistics(const kf_held *held, const kf_place *
 {
     __local float *const tree = (__local float *)slot; /* a float per work-item */
     norm_moments m;
-    m.mean = 0.0f;
+    m.x = 0.0f;
     if (CENTRED)
-        m.mean = kf_group_sum(norm_held_sum(held), THREADS_PER_ROW, p->lane, tree) / (float)cols;
-    const float squares = kf_group_sum(norm_held_squares(held, p, m.mean, zero), THREADS_PER_ROW,
+        m.x = kf_group_sum(norm_held_sum(held), THREADS_PER_ROW, p->lane, tree) / (float)cols;
+    const float squares = kf_group_sum(norm_held_squares(held, p, m.x, zero), THREADS_PER_ROW,
                                        p->lane, tree);
-    m.rstd = rsqrt(squares / (float)cols + eps);
+    m.y = rsqrt(squares / (float)cols + eps);
     return m;
 }
 #endif
@@ -303,11 +303,10 @@ static inline void norm_on_chip(const kf_place *p, const norm_row *row, int cols
 #endif
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++) {
-        const int v = p->first / KF_VEC + kf_vector(p, i);
         if (EARLY && WEIGHT)
-            weight[i] = kf_fetch(row->weight, v, cols / KF_VEC, 0.0f);
+            weight[i] = kf_fetch(row->weight + p->first, kf_vector(p, i), HELD_END(p), 0.0f);
         if (EARLY && BIAS)
-            bias[i] = kf_fetch(row->bias, v, cols / KF_VEC, 0.0f);
+            bias[i] = kf_fetch(row->bias + p->first, kf_vector(p, i), HELD_END(p), 0.0f);
     }
     const norm_moments m =
         norm_statistics(&held, p, cols, row->eps, kf_row_slots(p, local_memory), zero);
@@ -342,9 +341,9 @@ static inline void norm_on_chip(const kf_place *p, const norm_row *row, int cols
                      norm_value(held.edge[i], m, norm_weight(row, column), norm_bias(row, column)));
     }
     if (MEAN && p->present && p->part == 0 && p->lane == 0)
-        *row->mean = m.mean;
+        *row->mean = m.x;
     if (RSTD && p->present && p->part == 0 && p->lane == 0)
-        *row->rstd = m.rstd;
+        *row->rstd = m.y;
 }
 
 /* ---- rows wider than the chip --------------------------------------------------------------- */
@@ -422,13 +421,13 @@ static inline norm_moments norm_online_moments(const norm_running *r, const kf_p
     __local float *const tree = (__local float *)slot;
     float squares = r->squares;
     norm_moments m;
-    m.mean = 0.0f;
+    m.x = 0.0f;
     if (CENTRED) {
-        m.mean = kf_group_sum(r->count * r->mean, BLOCK, p->lane, tree) / (float)cols;
-        squares += r->count * (r->mean - m.mean) * (r->mean - m.mean);
+        m.x = kf_group_sum(r->count * r->mean, BLOCK, p->lane, tree) / (float)cols;
+        squares += r->count * (r->mean - m.x) * (r->mean - m.x);
     }
     squares = kf_group_sum(squares, BLOCK, p->lane, tree);
-    m.rstd = rsqrt(squares / (float)cols + eps);
+    m.y = rsqrt(squares / (float)cols + eps);
     return m;
 }
 #endif
@@ -480,9 +479,9 @@ static inline void norm_online(const kf_place *p, const norm_row *row, int cols,
                      norm_value(edge[i], m, norm_weight(row, column), norm_bias(row, column)));
     }
     if (MEAN && p->lane == 0)
-        *row->mean = m.mean;
+        *row->mean = m.x;
     if (RSTD && p->lane == 0)
-        *row->rstd = m.rstd;
+        *row->rstd = m.y;
 }
 #endif
 
@@ -547,7 +546,7 @@ static inline float norm_item_squares(const norm_row *row, int cols, float mean)
 /* Eight results. */
 static inline float8 norm_item_value8(const norm_row *row, float8 value, norm_moments m, int i)
 {
-    value = (CENTRED ? value - m.mean : value) * m.rstd;
+    value = (CENTRED ? value - m.x : value) * m.y;
 #if WEIGHT
     value *= row->offset + kf_load8(row->weight, i);
 #endif
@@ -579,12 +578,12 @@ static inline void norm_item_write(const norm_row *row, int cols, norm_moments m
 static inline void norm_item(const norm_row *row, int cols)
 {
     norm_moments m;
-    m.mean = CENTRED ? norm_item_sum(row, cols) / (float)cols : 0.0f;
-    m.rstd = rsqrt(norm_item_squares(row, cols, m.mean) / (float)cols + row->eps);
+    m.x = CENTRED ? norm_item_sum(row, cols) / (float)cols : 0.0f;
+    m.y = rsqrt(norm_item_squares(row, cols, m.x) / (float)cols + row->eps);
     norm_item_write(row, cols, m);
     if (MEAN)
-        *row->mean = m.mean;
+        *row->mean = m.x;
     if (RSTD)
-        *row->rstd = m.rstd;
+        *row->rstd = m.y;
 }
 #endif
