@@ -155,7 +155,10 @@ void kf_shape_default(const kf_op *op, bool cpu, kf_shape *shape)
     const int64_t all = cpu ? 2 << 20 : 16 << 20, last = cpu ? 1024 : 4096;
     *shape = (kf_shape){.rank = count};
     for (int i = 0; i < count; i++) {
-        shape->size[i] = 1;
+        shape->size[i] = op->usual[cpu][0] ? op->usual[cpu][i] : 1;
+    }
+    if (op->usual[cpu][0]) {
+        return;
     }
     shape->size[count - 1] = count > 1 ? last : all;
     if (count > 1) {

@@ -144,14 +144,17 @@ static kf_status set_word(kf_case *c, char *word)
     }
     if (!strncmp(word, "stride.", 7) || !strncmp(word, "offset.", 7))
         return set_tensor(c, word, value);
-    if (!strcmp(word, "seed")) {
+    /* an attribute that is named like a word of the case itself: attr.seed */
+    const bool prefixed = !strncmp(word, "attr.", 5);
+    word += prefixed ? 5 : 0;
+    if (!prefixed && !strcmp(word, "seed")) {
         char *end;
         c->seed = strtoull(value, &end, 10);
         return end != value && !*end
                    ? KF_OK
                    : kf_fail(KF_INVALID, "seed takes a whole number, not '%s'", value);
     }
-    if (!strcmp(word, "with"))
+    if (!prefixed && !strcmp(word, "with"))
         return kf_case_with(c, value);
     for (int i = 0; i < c->op->attribute_count; i++)
         if (!strcmp(c->op->attributes[i].name, word))
@@ -246,7 +249,8 @@ int kf_case_print(const kf_case *c, char *buffer, size_t bytes)
         char value[40];
         kf_attribute_print(&op->attributes[i], &c->attribute[i], value, sizeof value);
         if (c->attribute[i].set)
-            put(&w, " %s=%s", op->attributes[i].name, value);
+            put(&w, " %s%s=%s", strcmp(op->attributes[i].name, "seed") ? "" : "attr.",
+                op->attributes[i].name, value);
     }
     for (int i = 0; i < op->knob_count; i++)
         if (c->config.set[i])

@@ -225,7 +225,10 @@ struct kf_op {
     const char *formula; /* "y = exp(x - max(x)) / sum(exp(x - max(x))) over the last axis" */
     const char *dims;    /* "rows cols": order of --shape and of the case text */
     const char *with;    /* optional tensors of a case that does not name them: "weight" */
-    bool internal;       /* a tool of the laboratory (ceilings): not a lesson's subject */
+    /* Where no shape is named, on GPUs and on CPU devices; 0 = many rows of some thousand columns.
+     * An op with more than two dims has one. */
+    int64_t usual[2][KF_MAX_DIMS];
+    bool internal; /* a tool of the laboratory (ceilings): not a lesson's subject */
     const kf_tensor_decl *tensors;
     int tensor_count;
     const kf_attribute_decl *attributes;
@@ -245,7 +248,8 @@ struct kf_op {
     const char *(*choose)(const kf_problem *problem, const kf_target *target);
     /* Elements first .. first+count-1 (C order over the derived dims) of one output in double, each
      * with its bound. inputs[i] is the host copy of tensor i as stored (its own strides), NULL for
-     * outputs. */
+     * outputs. A negative bound: whatever comes is right, as of a product of
+     * infinity and something that may have been flushed to 0. */
     kf_status (*reference)(const kf_problem *problem, const kf_error_model *error,
                            const void *const *inputs, int output, int64_t first, int64_t count,
                            double *value, double *bound);
@@ -302,8 +306,8 @@ kf_status kf_exec_kernel_info(const kf_exec *exec, int step, struct kf_kernel_in
 kf_status kf_run_step(kf_exec *exec, kf_queue *queue, int step, const kf_binding *bindings,
                       kf_buffer *workspace);
 
-/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [with=TENSOR,...] [attribute=V] [KNOB=N]
- * [stride.T=N] [offset.T=N] seed=N -- */
+/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [with=TENSOR,...] [attribute=V, attr.seed=V]
+ * [KNOB=N] [stride.T=N] [offset.T=N] seed=N -- */
 
 typedef struct kf_case {
     const kf_op *op;

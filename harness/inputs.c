@@ -5,7 +5,7 @@
 #include "inputs.h"
 #include "convert.h"
 #include "parallel.h"
-#include <Random123/philox.h>
+#include "../core/random.h"
 #include <math.h>
 #include <string.h>
 
@@ -21,18 +21,16 @@ typedef struct fill {
     int64_t count, width; /* elements; elements of a row */
 } fill;
 
-static philox4x32_ctr_t philox(uint64_t seed, int stream, uint64_t n, uint32_t purpose)
+static void philox(uint64_t seed, int stream, uint64_t n, uint32_t purpose, uint32_t word[4])
 {
-    const philox4x32_ctr_t counter = {
-        {(uint32_t)n, (uint32_t)(n >> 32), (uint32_t)stream, purpose}};
-    const philox4x32_key_t key = {{(uint32_t)seed, (uint32_t)(seed >> 32)}};
-    return philox4x32(counter, key);
+    kf_philox(seed, n, (uint32_t)stream | (uint64_t)purpose << 32, word);
 }
 
 uint64_t kf_random(uint64_t seed, int stream, uint64_t n)
 {
-    const philox4x32_ctr_t word = philox(seed, stream, n / 2, PURPOSE_BITS);
-    return (uint64_t)word.v[n % 2 * 2 + 1] << 32 | word.v[n % 2 * 2];
+    uint32_t word[4];
+    philox(seed, stream, n / 2, PURPOSE_BITS, word);
+    return (uint64_t)word[n % 2 * 2 + 1] << 32 | word[n % 2 * 2];
 }
 
 /* ---- reproducible functions --------------------------------------------------------------- */
@@ -145,11 +143,9 @@ static void scale(const fill *f, double *value)
 
 static void block_words(const fill *f, int64_t block, uint32_t *word)
 {
-    for (int i = 0; i < BLOCK; i += 4) {
-        const philox4x32_ctr_t four =
-            philox(f->seed, f->stream, (uint64_t)(block * (BLOCK / 4) + i / 4), PURPOSE_VALUES);
-        memcpy(word + i, four.v, sizeof four.v);
-    }
+    for (int i = 0; i < BLOCK; i += 4)
+        philox(f->seed, f->stream, (uint64_t)(block * (BLOCK / 4) + i / 4), PURPOSE_VALUES,
+               word + i);
 }
 
 static void block_values(const fill *f, int64_t block, double *value)

@@ -94,10 +94,17 @@ static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype
                                                   {4096, 4096, 1, 1, 1, 1},
                                                   {512, 131072, 1, 1, 1, 1},
                                                   {2, 4194304, 1, 1, 1, 1}};
+    /* more dims: tokens heads dim places half */
+    static const int64_t heads[][KF_MAX_DIMS] = {{4096, 32, 128, 4096, 64, 1},
+                                                 {4096, 8, 80, 4096, 16, 1},
+                                                 {4096, 8, 128, 64, 64, 1},
+                                                 {7, 3, 33, 8, 13, 1},
+                                                 {1, 1, 2, 1, 1, 1}};
+    const int64_t(*shape)[KF_MAX_DIMS] = kf_op_dim_count(op) > 2 ? heads : shapes;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int a = 0; a < arch_count; a++)
-            compile_one(op, variant, dtype, shapes[i], NULL, archs[a], 16);
-    compile_one(op, variant, dtype, shapes[2], NULL, 90, 0);
+            compile_one(op, variant, dtype, shape[i], NULL, archs[a], 16);
+    compile_one(op, variant, dtype, shape[2], NULL, 90, 0);
     for (int k = 0; k < op->knob_count; k++)
         for (int v = 0; kf_knob_used(&op->knobs[k], variant->name) && v < op->knobs[k].value_count;
              v++) {
@@ -106,7 +113,7 @@ static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype
                      (long long)op->knobs[k].values[v]);
             for (int a = 0; a < arch_count; a++)
                 if (archs[a] == 90 || a == 0 || getenv("KFUSE_LONG"))
-                    compile_one(op, variant, dtype, shapes[2], knobs, archs[a], 16);
+                    compile_one(op, variant, dtype, shape[2], knobs, archs[a], 16);
         }
 }
 
@@ -134,8 +141,9 @@ int main(void)
     }
     while (arch_count && archs[0] < 75) /* older than the oldest that kfuse claims */
         memmove(archs, archs + 1, (size_t)--arch_count * sizeof *archs);
+    const char *only = getenv("KFUSE_OP");
     for (int o = 0; kf_ops[o] && count < 64; o++)
-        if (!getenv("KFUSE_OP") || !strcmp(getenv("KFUSE_OP"), kf_ops[o]->name))
+        if (!only || !strcmp(only, kf_ops[o]->name))
             tests[count++] = (struct CMUnitTest){kf_ops[o]->name, every_entry_compiles, NULL, NULL,
                                                  (void *)(uintptr_t)kf_ops[o]};
     return _cmocka_run_group_tests("compile", tests, (size_t)count, NULL, NULL) ? 1 : 0;

@@ -18,6 +18,7 @@
 #include "../core/backend.h"
 #include "../core/op.h"
 #include "../harness/verify.h"
+#include "shapes.h"
 
 typedef struct bench_device {
     kf_device *device;
@@ -135,19 +136,6 @@ static kf_case make_case(const subject *s, const int64_t *dims)
 
 /* ---- shapes ------------------------------------------------------------------------------- */
 
-static const int64_t widths[] = {1,    2,    3,    7,    31,   32,   33,   63,    64,
-                                 65,   127,  128,  129,  255,  256,  257,  781,   1000,
-                                 1023, 1024, 1025, 2048, 4095, 4096, 4097, 16385, 32769};
-/* where each program costs seconds of compiling: every default of threads, vectors and alignment */
-static const int64_t some_widths[] = {1,   2,   7,    31,   32,   33,   64,   129,
-                                      256, 781, 1000, 1025, 2048, 4097, 16385};
-static const int64_t few_widths[] = {1, 7, 33, 129, 257, 1000};
-static const int64_t long_shapes[][2] = {{1, 1},      {3, 1},      {65537, 3},   {1823, 781},
-                                         {5, 50257},  {3, 131072}, {7, 262147},  {2, 4194304},
-                                         {131, 4096}, {16, 16384}, {300, 32768}, {1024, 4097}};
-static const int64_t lengths[] = {1, 2, 3, 7, 255, 256, 257, 1023, 1025, 4095, 65537, 1000003};
-static const int64_t few_lengths[] = {1, 3, 255, 1025, 4097};
-
 static void check_rows(subject *s)
 {
     const bool few = simulated(s), all = long_run(s);
@@ -201,6 +189,21 @@ static void check_inputs(subject *s, const int64_t *dims)
         kf_case c = make_case(s, dims);
         c.seed = 7 + (uint64_t)d;
         check_case(s, &c, (kf_distribution)d);
+    }
+}
+
+/* Every named value of every attribute beside the usual one. */
+static void check_words(subject *s, const int64_t *dims)
+{
+    for (int a = 0; a < s->op->attribute_count; a++) {
+        const char *word = s->op->attributes[a].words;
+        for (int v = 0; word; v++, word = strchr(word, ' '), word += word != NULL) {
+            kf_case c = make_case(s, dims);
+            c.attribute[a] = (kf_attribute){.set = true, .i = v, .f = v};
+            if (v != (int)s->op->attributes[a].fallback)
+                for (int d = 0; d < KF_DIST_COUNT; d++)
+                    check_case(s, &c, (kf_distribution)d);
+        }
     }
 }
 
@@ -258,6 +261,7 @@ static void every_shape_passes(void **state)
         check_lengths(s);
     check_views(s, small);
     check_inputs(s, small);
+    check_words(s, small);
     check_empty(s);
     check_optional(s, small);
     check_ways(s, simulated(s) ? small : medium);

@@ -1,0 +1,52 @@
+/* Activations of gated and plain units, one float at a time. The same names as
+ * cuda/kernels/common/units.cu. SPDX-License-Identifier: Apache-2.0 */
+
+/* x / y, at most 2.5 ulp; 0 where y is above 2^126. */
+static inline float kf_divide(float x, float y)
+{
+    return x / y;
+}
+
+/* 1 exp2, 1 division. */
+static inline float kf_sigmoid(float x)
+{
+    return kf_divide(1.0f, 1.0f + kf_exp2(x * -KF_LOG2E));
+}
+
+/* x sigmoid(x): 1 exp2, 1 division. Far below 0 the exponential is infinite and the result -0. */
+static inline float kf_silu(float x)
+{
+    return kf_divide(x, 1.0f + kf_exp2(x * -KF_LOG2E));
+}
+
+/* The slope of silu where sigmoid(x) is `s`. */
+static inline float kf_silu_slope(float x, float s)
+{
+    return s * (1.0f + x * (1.0f - s));
+}
+
+/* x Phi(x): 1 erf. */
+static inline float kf_gelu_erf(float x)
+{
+    return 0.5f * x * (1.0f + erf(x * 0.70710678f));
+}
+
+/* The approximation with tanh, 0.5 x (1 + tanh z) = x sigmoid(2 z) for z = sqrt(2 / pi) (x +
+ * 0.044715 x^3): 1 exp2, 1 division. Not by tanh itself, which costs more and would lose the tail
+ * below -3 to cancellation. */
+#define KF_GELU_SCALE -2.30220819f /* -2 sqrt(2 / pi) log2(e) */
+static inline float kf_gelu_tanh(float x)
+{
+    return kf_divide(x, 1.0f + kf_exp2(KF_GELU_SCALE * (x + 0.044715f * (x * x * x))));
+}
+
+/* APPROXIMATE: the attribute `approximate`, 0 = none, 1 = tanh. */
+#ifdef KF_EDITOR
+#define APPROXIMATE 0
+#endif
+#ifdef APPROXIMATE
+static inline float kf_gelu(float x)
+{
+    return APPROXIMATE ? kf_gelu_tanh(x) : kf_gelu_erf(x);
+}
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gelu.h"
+#include "../../core/backend.h"
+
+kf_status kf_gelu_derive_rows(kf_problem *problem)
+{
+    const int64_t form = problem->attribute[0].i;
+    if (form != KF_GELU_ERF && form != KF_GELU_TANH)
+        return kf_fail(KF_INVALID, "op '%s' takes approximate = none (0) or tanh (1), not %lld",
+                       problem->op->name, (long long)form);
+    return kf_derive_rows(problem);
+}
+
+kf_work kf_gelu_work(const kf_row_map *map, kf_gelu_form form, int64_t flops)
+{
+    return form == KF_GELU_TANH ? kf_row_map_work(map, flops + 6, 2)
+                                : kf_row_map_work(map, flops + 4, 1);
+}
+
+kf_work kf_gelu_work_wide(const kf_row_map *map, kf_gelu_form form, int64_t flops)
+{
+    kf_work work = kf_row_map_work(map, flops + 22 + (form == KF_GELU_TANH ? 7 : 17), 0);
+    work.specials = kf_row_map_wide(map);
+    return work;
+}
+
+void kf_gelu_define(kf_step *step, kf_gelu_form form)
+{
+    kf_step_define(step, "APPROXIMATE", form);
+}
+
+kf_approx kf_gelu_reference(kf_approx x, kf_gelu_form form, bool exp2)
+{
+    return form == KF_GELU_TANH ? kf_approx_gelu_tanh(x, exp2) : kf_approx_gelu_erf(x);
+}

@@ -1,0 +1,19 @@
+/* The shapes that test_conformance.c visits. SPDX-License-Identifier: Apache-2.0 */
+#ifndef KF_TEST_SHAPES_H
+#define KF_TEST_SHAPES_H
+#include <stdint.h>
+
+static const int64_t widths[] = {1,    2,    3,    7,    31,   32,   33,   63,    64,
+                                 65,   127,  128,  129,  255,  256,  257,  781,   1000,
+                                 1023, 1024, 1025, 2048, 4095, 4096, 4097, 16385, 32769};
+/* where each program costs seconds of compiling: every default of threads, vectors and alignment */
+static const int64_t some_widths[] = {1,   2,   7,    31,   32,   33,   64,   129,
+                                      256, 781, 1000, 1025, 2048, 4097, 16385};
+static const int64_t few_widths[] = {1, 7, 33, 129, 257, 1000};
+static const int64_t long_shapes[][2] = {{1, 1},      {3, 1},      {65537, 3},   {1823, 781},
+                                         {5, 50257},  {3, 131072}, {7, 262147},  {2, 4194304},
+                                         {131, 4096}, {16, 16384}, {300, 32768}, {1024, 4097}};
+static const int64_t lengths[] = {1, 2, 3, 7, 255, 256, 257, 1023, 1025, 4095, 65537, 1000003};
+static const int64_t few_lengths[] = {1, 3, 255, 1025, 4097};
+
+#endif
