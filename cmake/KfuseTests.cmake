@@ -1,6 +1,7 @@
 # Every tests/test_*.c is one CMocka program, every tests/*.sh one script. A comment among their first lines
 # says more:  label: opencl  (default: unit),  timeout: 900  (seconds, default 300),  link: -Wl,--wrap=malloc
-# (options of a program). Exit 77 = skipped.
+# (options of a program),  each: op  (one test for every file of ops/, PROGRAM.OP, which finds its op in KFUSE_OP).
+# Exit 77 = skipped.
 # SPDX-License-Identifier: Apache-2.0
 
 function(kfuse_test_properties test file)
@@ -17,6 +18,21 @@ function(kfuse_test_properties test file)
     set_tests_properties(${test} PROPERTIES
         LABELS "${labels}" TIMEOUT ${timeout} SKIP_RETURN_CODE 77
         ENVIRONMENT "KFUSE_SOURCE=${PROJECT_SOURCE_DIR};KFUSE_BUILD=${PROJECT_BINARY_DIR}")
+endfunction()
+
+# kfuse_op_tests(PROGRAM FILE): tests of the laboratory's own ops (internal = true) are those without a device.
+function(kfuse_op_tests program file)
+    file(GLOB ops CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/ops/*.c)
+    foreach(source IN LISTS ops)
+        cmake_path(GET source STEM op)
+        file(STRINGS ${source} internal REGEX "[.]internal = true" LIMIT_COUNT 1)
+        file(STRINGS ${file} device REGEX "label: *(opencl|simulate)" LIMIT_COUNT 1)
+        if(NOT internal OR NOT device)
+            add_test(NAME ${program}.${op} COMMAND ${program})
+            kfuse_test_properties(${program}.${op} ${file})
+            set_property(TEST ${program}.${op} APPEND PROPERTY ENVIRONMENT KFUSE_OP=${op})
+        endif()
+    endforeach()
 endfunction()
 
 file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/test_*.c)
@@ -41,8 +57,13 @@ foreach(file IN LISTS files)
         separate_arguments(link UNIX_COMMAND "${CMAKE_MATCH_1}")
         target_link_options(${test} PRIVATE ${link})
     endif()
-    add_test(NAME ${test} COMMAND ${test})
-    kfuse_test_properties(${test} ${file})
+    file(STRINGS ${file} each REGEX "[*#/] *each: *op" LIMIT_COUNT 1)
+    if(each)
+        kfuse_op_tests(${test} ${file})
+    else()
+        add_test(NAME ${test} COMMAND ${test})
+        kfuse_test_properties(${test} ${file})
+    endif()
 endforeach()
 
 # tests/fake_X/ is a driver's library without a device behind it, opened by the tests that name it.

@@ -1,4 +1,5 @@
 /* label: simulate */
+/* each: op */
 /* timeout: 900 */
 /* Declared = executed: Oclgrind's instruction histogram of the real kernel against the plan's
  * declared cost, launch by launch, for every OpenCL kernel, variant and dtype. A wrong kernel or a
