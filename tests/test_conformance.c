@@ -52,8 +52,9 @@ static bool long_run(const subject *s)
     return !(kf_device_target(s->on->device)->capabilities & KF_CAP_CPU) || getenv("KFUSE_LONG");
 }
 
-/* On a CPU device every shape meets f32 and bf16; f16, which takes the same ways, and lanes that
- * look for other mistakes (KFUSE_BRIEF) the small ones. KFUSE_LONG=1 leaves nothing out. */
+/* On a CPU device every shape meets f32 and bf16, and the small ones f16, which takes the same
+ * ways; lanes that look for other mistakes (KFUSE_BRIEF) take the small ones in f32 alone.
+ * KFUSE_LONG=1 leaves nothing out. */
 static bool brief(const subject *s)
 {
     return !long_run(s) && !simulated(s) && (s->dtype == KF_F16 || getenv("KFUSE_BRIEF"));
@@ -347,8 +348,8 @@ static void add_subjects(const char *only_op)
             for (int v = 0; v < kf_ops[o]->variant_count; v++)
                 for (int t = 0; t < 3 && subject_count < MAX_SUBJECTS; t++) {
                     const kf_op *op = kf_ops[o];
-                    if (op->internal || kf_op_dim_count(op) > 2 ||
-                        (only_op && strcmp(op->name, only_op)))
+                    if ((getenv("KFUSE_BRIEF") && dtypes[t] != KF_F32) || op->internal ||
+                        kf_op_dim_count(op) > 2 || (only_op && strcmp(op->name, only_op)))
                         continue; /* ceilings and ops with other dims bring shapes of their own:
                                      test_OP.c */
                     subject *s = &subjects[subject_count++];
