@@ -11,6 +11,14 @@ typedef struct kf_softmax_row {
     int64_t start, cols; /* elements */
 } kf_softmax_row;
 
+typedef struct kf_softmax_sums { /* of a row */
+    double max, sum;             /* sum of exp(x - max) */
+    double distance;             /* sum p_j |x_j - max| */
+    double stored;               /* relative error of the sum from 16-bit intermediates */
+    bool nan; /* NaN or +inf among the elements, or nothing but -inf: the rest says nothing */
+} kf_softmax_sums;
+void kf_softmax_sum(const kf_softmax_row *row, kf_dtype intermediate, kf_softmax_sums *sums);
+
 /* Columns first .. first+count-1. With m the row's maximum, p its softmax, u = 2^-24 and d the
  * depth:
  *
