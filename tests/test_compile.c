@@ -13,6 +13,7 @@
 #include <string.h>
 #include "../backends/cuda/nvrtc.h"
 #include "../core/program.h"
+#include "optional_rig.h"
 
 static int archs[KFCU_MAX_ARCHS], arch_count;
 static int built, refused;
@@ -64,6 +65,8 @@ static void compile_plan(const kf_plan *plan, int arch)
     }
 }
 
+static const char *optional; /* tensors of the next problems */
+
 static void compile_one(const kf_op *op, const kf_variant *variant, kf_dtype dtype,
                         const int64_t *dims, const char *knobs, int arch, int alignment)
 {
@@ -71,7 +74,9 @@ static void compile_one(const kf_op *op, const kf_variant *variant, kf_dtype dty
     kf_plan *plan;
     const kf_target target = target_of(arch);
     assert_int_equal(kf_problem_open(op->name, &problem), KF_OK);
-    assert_int_equal(kf_problem_shape(problem, dtype, dims, variant->tensors), KF_OK);
+    assert_int_equal(
+        kf_problem_shape(problem, dtype, dims, variant->tensors ? variant->tensors : optional),
+        KF_OK);
     for (int i = 0; i < op->tensor_count; i++) /* a promise opens the paths of 16-byte accesses */
         problem->tensor[i].alignment = problem->tensor[i].dtype ? alignment : 0;
     const kf_status status = kf_plan_open(
@@ -87,13 +92,29 @@ static void compile_one(const kf_op *op, const kf_variant *variant, kf_dtype dty
     kf_plan_close(plan);
 }
 
+static const int64_t shapes[][KF_MAX_DIMS] = {{4096, 64, 1, 1, 1, 1},
+                                              {4096, 1000, 1, 1, 1, 1},
+                                              {4096, 4096, 1, 1, 1, 1},
+                                              {512, 131072, 1, 1, 1, 1},
+                                              {2, 4194304, 1, 1, 1, 1}};
+
+/* With every optional tensor: every shape, aligned and not. */
+static void compile_forms(const kf_op *op, const kf_variant *variant, kf_dtype dtype)
+{
+    char names[256];
+    if (!optional_all(op, " ", names, sizeof names) || variant->tensors)
+        return;
+    optional = names;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int a = 0; a < arch_count; a++)
+            if (archs[a] == 90 || a == 0)
+                compile_one(op, variant, dtype, shapes[i], NULL, archs[a], 16);
+    compile_one(op, variant, dtype, shapes[2], NULL, 90, 0);
+    optional = NULL;
+}
+
 static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype dtype)
 {
-    static const int64_t shapes[][KF_MAX_DIMS] = {{4096, 64, 1, 1, 1, 1},
-                                                  {4096, 1000, 1, 1, 1, 1},
-                                                  {4096, 4096, 1, 1, 1, 1},
-                                                  {512, 131072, 1, 1, 1, 1},
-                                                  {2, 4194304, 1, 1, 1, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int a = 0; a < arch_count; a++)
             compile_one(op, variant, dtype, shapes[i], NULL, archs[a], 16);
@@ -108,6 +129,7 @@ static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype
                 if (archs[a] == 90 || a == 0 || getenv("KFUSE_LONG"))
                     compile_one(op, variant, dtype, shapes[2], knobs, archs[a], 16);
         }
+    compile_forms(op, variant, dtype);
 }
 
 /* Mistakes: a knob value or dtype that does not compile, an instruction that an architecture lacks.

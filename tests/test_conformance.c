@@ -18,6 +18,7 @@
 #include "../core/backend.h"
 #include "../core/op.h"
 #include "../harness/verify.h"
+#include "optional_rig.h"
 
 typedef struct bench_device {
     kf_device *device;
@@ -29,6 +30,8 @@ typedef struct subject {
     const kf_op *op;
     const kf_variant *variant;
     kf_dtype dtype;
+    bool all;            /* with every optional tensor */
+    int attribute, word; /* which has this word; 0 = its fallback */
     int ran, refused;
     char name[160];
 } subject;
@@ -109,6 +112,11 @@ static kf_case make_case(const subject *s, const int64_t *dims)
     for (int i = 0; i < s->op->attribute_count; i++)
         c.attribute[i] = (kf_attribute){.i = (int64_t)s->op->attributes[i].fallback,
                                         .f = s->op->attributes[i].fallback};
+    if (s->word)
+        c.attribute[s->attribute] = (kf_attribute){.set = true, .i = s->word, .f = s->word};
+    char names[256];
+    if (s->all && optional_all(s->op, ",", names, sizeof names))
+        kf_case_with(&c, names);
     return c;
 }
 
@@ -194,6 +202,32 @@ static void check_empty(subject *s)
     }
 }
 
+/* Every optional tensor at once, and every word of an attribute: other code in the same texts. */
+static void check_forms(subject *s, const int64_t *small, const int64_t *medium)
+{
+    char names[256];
+    s->all = optional_all(s->op, ",", names, sizeof names);
+    for (int i = 0; s->all && i < (int)(sizeof few_widths / sizeof *few_widths); i++) {
+        kf_case c = make_case(s, (int64_t[]){few_widths[i] < 64 ? 33 : 3, few_widths[i]});
+        check_case(s, &c, KF_DIST_NORMAL);
+    }
+    if (s->all) {
+        check_views(s, small);
+        check_inputs(s, small);
+    }
+    if (s->all && !simulated(s)) {
+        kf_case c = make_case(s, (int64_t[]){3, 131072});
+        check_case(s, &c, KF_DIST_NORMAL);
+        check_views(s, medium);
+        check_inputs(s, medium);
+    }
+    for (s->attribute = 0; s->attribute < s->op->attribute_count; s->attribute++)
+        for (s->word = 1; s->word < optional_words(&s->op->attributes[s->attribute]); s->word++)
+            check_inputs(s, simulated(s) ? small : medium);
+    s->all = false;
+    s->word = 0;
+}
+
 static void every_shape_passes(void **state)
 {
     subject *s = *state;
@@ -210,6 +244,8 @@ static void every_shape_passes(void **state)
         check_views(s, medium);
         check_inputs(s, medium);
     }
+    if (dims == 2)
+        check_forms(s, small, medium);
     fprintf(stderr, "%s: %d cases passed, %d refused\n", s->name, s->ran, s->refused);
     if (!s->ran)
         skip();

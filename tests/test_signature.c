@@ -22,6 +22,7 @@
 #include <unistd.h>
 #include "case_rig.h"
 #include "histogram.h"
+#include "optional_rig.h"
 
 enum { MAX_CASES = 1024 };
 
@@ -232,26 +233,61 @@ static void add_case(const char *text)
         snprintf(cases[case_count++], LINE, "%s", text);
 }
 
+/* Padded rows and odd bases of the first matrices of the op. */
+static void odd_rows(const kf_op *op, char *text, size_t bytes)
+{
+    size_t used = (size_t)snprintf(text, bytes, "rows=3 cols=1000");
+    for (int i = 0, odd = 1; i < op->tensor_count && odd < 3 && used < bytes; i++)
+        if (strchr(op->tensors[i].dims, ' ')) {
+            used += (size_t)snprintf(text + used, bytes - used, " stride.%s=%d offset.%s=%d",
+                                     op->tensors[i].name, 1005 - 2 * odd, op->tensors[i].name, odd);
+            odd++;
+        }
+}
+
+/* Every optional tensor at once, and every word of an attribute beside them. */
+static void add_forms(const kf_op *op, const kf_variant *variant, kf_dtype dtype)
+{
+    static const char *const rows[] = {"rows=7 cols=33", "rows=2 cols=1000"};
+    char names[256], text[LINE], odd[LINE / 2], head[LINE / 2];
+    const bool any = optional_all(op, ",", names, sizeof names);
+    odd_rows(op, odd, sizeof odd);
+    for (int i = 0; i < 3; i++) {
+        snprintf(head, sizeof head, "%s %s %s %s", op->name, variant->name, kf_dtype_name(dtype),
+                 i < 2 ? rows[i] : odd);
+        snprintf(text, sizeof text, "%.250s with=%.200s", head, any ? names : "none");
+        if (any)
+            add_case(text);
+        for (int a = 0; a < op->attribute_count && i == 0; a++)
+            for (int w = 1; w < optional_words(&op->attributes[a]); w++) {
+                snprintf(text, sizeof text, "%.250s with=%.200s %s=%d", head, any ? names : "none",
+                         op->attributes[a].name, w);
+                add_case(text);
+            }
+    }
+}
+
 /* Two or three groups and a tail; short and long rows; padded rows and odd bases. */
 static void add_op(const kf_op *op)
 {
-    static const char *const rows[] = {
-        "rows=7 cols=33",
-        "rows=4 cols=257",
-        "rows=37 cols=5",
-        "rows=2 cols=4096",
-        "rows=3 cols=1000 stride.x=1003 stride.y=1001 offset.x=1 offset.y=2",
+    char odd[LINE / 2];
+    const char *const rows[] = {
+        "rows=7 cols=33",      "rows=4 cols=257", "rows=37 cols=5", "rows=2 cols=4096", odd,
         "rows=2 cols=1 seed=3"};
     static const char *const flat[] = {"n=1", "n=33", "n=1000", "n=4097"};
     const bool is_flat = kf_op_dim_count(op) == 1;
+    odd_rows(op, odd, sizeof odd);
     for (int v = 0; v < op->variant_count; v++)
-        for (int d = KF_F32; d <= KF_BF16; d++)
+        for (int d = KF_F32; d <= KF_BF16; d++) {
             for (int i = 0; i < (is_flat ? 4 : 6); i++) {
                 char text[LINE];
                 snprintf(text, sizeof text, "%s %s %s %s", op->name, op->variants[v].name,
                          kf_dtype_name((kf_dtype)d), is_flat ? flat[i] : rows[i]);
                 add_case(text);
             }
+            if (!is_flat)
+                add_forms(op, &op->variants[v], (kf_dtype)d);
+        }
 }
 
 int main(int argc, char **argv)
