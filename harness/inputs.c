@@ -314,7 +314,8 @@ void kf_inputs_fill(const kf_tensor *tensor, void *data, kf_distribution distrib
 
 /* ---- indices ------------------------------------------------------------------------------ */
 
-/* One of 16 each is the first, the last and the ignored; of special ones also one out of range. */
+/* Two of 16 each are the first, the last and the ignored; of special ones, four are out of range.
+ */
 static int64_t index_value(uint64_t random, int64_t below, const int64_t *ignored, bool special)
 {
     /* the last two become 0 and 1 where only their low words are looked at */
@@ -326,18 +327,16 @@ static int64_t index_value(uint64_t random, int64_t below, const int64_t *ignore
                                INT32_MIN,
                                INT64_C(0x100000000),
                                INT64_C(0x100000001)};
-    switch (random % 16) {
-    case 0:
+    const int kind = (int)(random % 16);
+    if (kind < 2)
         return 0;
-    case 1:
+    if (kind < 4)
         return below - 1;
-    case 2:
-        return ignored ? *ignored : 0;
-    case 3:
-        return special ? outside[random / 16 % 8] : below - 1;
-    default:
-        return (int64_t)(random / 16 % (uint64_t)below);
-    }
+    if (kind < 6 && ignored)
+        return *ignored;
+    if (kind < 10 && special)
+        return outside[random / 16 % 8];
+    return (int64_t)(random / 16 % (uint64_t)below);
 }
 
 static const int64_t *ignored_index(const kf_problem *problem)

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_MUTANTS = 64, MAX_MUTANT_CASES = 8, MAX_MUTANT_TEXT = 8192 };
+enum { MAX_MUTANTS = 128, MAX_MUTANT_CASES = 8, MAX_MUTANT_TEXT = 8192 };
 
 typedef struct mutant {
     char name[64], what[128], tier[64], file[128], inputs[128];
