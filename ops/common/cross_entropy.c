@@ -24,7 +24,7 @@
 #include <math.h>
 #include <string.h>
 
-static const double U = 0x1p-24, HALF_LN2 = 0.35;
+static const double U = 0x1p-24;
 
 kf_cross_entropy kf_cross_entropy_of(const kf_problem *p)
 {
@@ -92,16 +92,6 @@ static void take_mean(row_view *v)
                          kf_dtype_floor(v->error->intermediate);
 }
 
-/* Error of m - value. */
-static double away_error(const row_view *v, double value)
-{
-    const double away = fabs(v->sums.max - value);
-    const bool stored = v->error->intermediate != KF_NONE && v->error->intermediate != KF_F32;
-    return U * (2 * away + 1) + (stored ? kf_dtype_roundoff(v->error->intermediate) * away +
-                                              kf_dtype_floor(v->error->intermediate)
-                                        : 0);
-}
-
 static void take_row(row_view *v, const void *const *inputs, int64_t row)
 {
     const kf_error_model *e = v->error;
@@ -119,11 +109,8 @@ static void take_row(row_view *v, const void *const *inputs, int64_t row)
     v->invalid = v->sums.nan;
     /* common/rows_lse: scaled by log2 e, such values are infinite */
     v->invalid |= e->exp2 && e->intermediate == KF_NONE && fabs(v->sums.max) >= 0.6931 * FLT_MAX;
-    const double steps = 7 + (double)e->depth + 8 * (double)e->rescales;
-    const double relative = U * ((e->exp2 ? 2 : 1) * v->sums.distance + steps) + v->sums.stored;
     v->log_sum = log(v->sums.sum);
-    v->log_error = relative < 1 ? -log1p(-relative) : INFINITY;
-    v->log_error += 6 * U * (fabs(v->log_sum) + HALF_LN2);
+    v->log_error = kf_softmax_log_error(&v->sums, e);
     v->lse = v->sums.max + v->log_sum;
     v->lse_error = v->log_error + U * (2 * fabs(v->sums.max) + 1) + 2 * U * fabs(v->lse);
     if (v->op.smoothing != 0)
@@ -143,9 +130,9 @@ static void loss_of_row(const row_view *v, double *value, double *bound)
     *value = v->log_sum + (s != 0 ? (1 - s) * away + s * mean_away : away) + z * square;
     if (!isfinite(*value))
         return;
-    *bound = v->log_error + (1 - s) * away_error(v, x);
+    *bound = v->log_error + (1 - s) * kf_softmax_away_error(&v->sums, v->error, x);
     if (s != 0)
-        *bound += s * (away_error(v, v->mean) + v->mean_error);
+        *bound += s * (kf_softmax_away_error(&v->sums, v->error, v->mean) + v->mean_error);
     if (z != 0)
         *bound += fabs(z) * v->lse_error * (2 * fabs(v->lse) + v->lse_error);
     *bound += 6 * U * (fabs(v->log_sum) + (1 - s) * away + s * fabs(mean_away) + fabs(z) * square);

@@ -87,6 +87,9 @@ void kf_row_defaults_read(const kf_problem *problem, const kf_target *target, kf
     kf_config_default(config, KF_ROW_BLOCK,
                       kf_at_most(kf_at_least(config->knob[KF_ROW_THREADS], 128), most));
     kf_config_default(config, KF_ROW_LOCAL_VECS, 0);
-    kf_config_default(config, KF_ROW_LEAST_GROUPS, 1);
+    /* 1024 threads on a unit: 64 registers each, which hold a trip of eight vectors (left alone the
+     * compiler takes 96 for 16-bit rows, and half the loads are in flight) */
+    kf_config_default(config, KF_ROW_LEAST_GROUPS,
+                      kf_at_most(kf_at_least(1024 / config->knob[KF_ROW_BLOCK], 1), 8));
     kf_config_default(config, KF_ROW_ONLINE, 0);
 }

@@ -62,3 +62,20 @@ void kf_softmax_reference(const kf_softmax_row *row, const kf_error_model *error
         bound[i] = s.nan ? 0 : own + kf_dtype_roundoff(row->dtype) * y + kf_dtype_floor(row->dtype);
     }
 }
+
+double kf_softmax_log_error(const kf_softmax_sums *s, const kf_error_model *error)
+{
+    const double u = 0x1p-24, half_log_2 = 0.35;
+    const double steps = 7 + (double)error->depth + 8 * (double)error->rescales;
+    const double relative = u * ((error->exp2 ? 2 : 1) * s->distance + steps) + s->stored;
+    return (relative < 1 ? -log1p(-relative) : INFINITY) + 6 * u * (fabs(log(s->sum)) + half_log_2);
+}
+
+double kf_softmax_away_error(const kf_softmax_sums *s, const kf_error_model *error, double value)
+{
+    const double u = 0x1p-24, away = fabs(s->max - value);
+    const bool stored = error->intermediate != KF_NONE && error->intermediate != KF_F32;
+    return u * (2 * away + 1) + (stored ? kf_dtype_roundoff(error->intermediate) * away +
+                                              kf_dtype_floor(error->intermediate)
+                                        : 0);
+}
