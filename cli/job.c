@@ -60,12 +60,33 @@ static int64_t dim_size(const kf_job *j, const char *name, size_t length)
     return -1;
 }
 
+static kf_status set_attributes(kf_job *j)
+{
+    kf_status status = KF_OK;
+    for (int i = 0; status == KF_OK && i < j->cli->attr.count; i++) {
+        char name[64];
+        const char *text = j->cli->attr.item[i];
+        const size_t length = strcspn(text, "=");
+        snprintf(name, sizeof name, "%.*s", (int)length, text);
+        for (int a = 0; status == KF_OK && a < j->op->attribute_count; a++) {
+            if (strcmp(j->op->attributes[a].name, name) == 0) {
+                status = kf_attribute_parse(&j->op->attributes[a], text + length + 1,
+                                            &j->problem->attribute[a]);
+            }
+        }
+    }
+    return status;
+}
+
 /* An output has the shape of the input with the same dims, else one size per named dim. */
 static kf_status shape_output(const kf_job *j, int place, kf_dtype dtype, kf_tensor *out)
 {
     const char *dims = j->op->tensors[place].dims;
     int64_t size[KF_MAX_RANK];
     int rank = 0;
+    if (kf_problem_scalar(j->problem, place)) {
+        return kf_tensor_contiguous(dtype, 0, size, out);
+    }
     for (int i = 0; i < j->op->tensor_count; i++) {
         const kf_tensor *t = &j->array[i].tensor;
         if (j->op->tensors[i].role == KF_INPUT && t->dtype &&
@@ -124,36 +145,15 @@ static kf_status shape_outputs(kf_job *j)
 /* ---- planning, running
  * ----------------------------------------------------------------------------- */
 
-static kf_status set_attributes(kf_job *j)
-{
-    kf_status status = KF_OK;
-    for (int i = 0; status == KF_OK && i < j->cli->attr.count; i++) {
-        char name[64];
-        const char *text = j->cli->attr.item[i];
-        const size_t length = strcspn(text, "=");
-        snprintf(name, sizeof name, "%.*s", (int)length, text);
-        for (int a = 0; status == KF_OK && a < j->op->attribute_count; a++) {
-            if (strcmp(j->op->attributes[a].name, name) == 0) {
-                status = kf_attribute_parse(&j->op->attributes[a], text + length + 1,
-                                            &j->problem->attribute[a]);
-            }
-        }
-    }
-    return status;
-}
-
 static kf_status make_plan(kf_job *j)
 {
     kf_config config = {.set = {false}};
     kf_cli_config(j->cli, j->op, &config);
-    kf_status status = kf_problem_open(j->op->name, &j->problem);
+    kf_status status = KF_OK;
     for (int i = 0; status == KF_OK && i < j->op->tensor_count; i++) {
         if (j->array[i].tensor.dtype) {
             status = kf_problem_tensor(j->problem, j->op->tensors[i].name, &j->array[i].tensor);
         }
-    }
-    if (status == KF_OK) {
-        status = set_attributes(j);
     }
     if (status == KF_OK) {
         status =
@@ -257,7 +257,13 @@ static kf_status write_outputs(kf_job *j)
 
 kf_status kf_job_load(kf_job *j)
 {
-    const kf_status status = read_inputs(j);
+    kf_status status = read_inputs(j);
+    if (status == KF_OK) {
+        status = kf_problem_open(j->op->name, &j->problem);
+    }
+    if (status == KF_OK) {
+        status = set_attributes(j); /* shapes hang on them */
+    }
     return status == KF_OK ? shape_outputs(j) : status;
 }
 

@@ -282,10 +282,10 @@ kf_status kf_case_problem(const kf_case *c, kf_problem *problem)
     char names[512];
     const char *with = c->variant && c->variant->tensors ? c->variant->tensors : c->op->with;
     with_names(c, ' ', names, sizeof names);
+    memcpy(problem->attribute, c->attribute, sizeof problem->attribute); /* shapes hang on them */
     kf_status status = kf_problem_shape(problem, c->dtype, c->dim, c->with_set ? names : with);
     if (status != KF_OK)
         return status;
-    memcpy(problem->attribute, c->attribute, sizeof problem->attribute);
     for (int i = 0; i < c->op->tensor_count; i++) {
         kf_tensor *t = &problem->tensor[i];
         if (!t->dtype)

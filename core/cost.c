@@ -26,7 +26,7 @@ const char *kf_ref_name(const kf_plan *plan, kf_ref ref)
 
 static void add_use(const kf_plan *plan, const kf_use *use, kf_cost *cost)
 {
-    if (use->kind != KF_USE_READ && use->kind != KF_USE_WRITE)
+    if ((use->kind != KF_USE_READ && use->kind != KF_USE_WRITE) || kf_use_absent(plan, use))
         return;
     const int64_t size = kf_dtype_bytes(kf_ref_dtype(plan, use->ref));
     const int64_t moved = use->moved ? use->moved : kf_ref_elements(plan, use->ref);

@@ -31,6 +31,8 @@ typedef struct kf_tensor_decl {
     const char *alias; /* an output: inputs whose memory it may be (in place), "x y"; NULL = none */
     const char *dims;  /* names out of the op's dims, outermost first: "rows cols" */
     kf_dtype dtype;    /* KF_NONE = the problem's dtype (f32, f16, bf16); else this one, always */
+    const char *below; /* of indices: the dim that bounds them; random inputs keep to it */
+    const char *scalar; /* an attribute: where it is not 0, the tensor is one element */
     const char *help;
 } kf_tensor_decl;
 
@@ -80,6 +82,7 @@ typedef struct kf_ref { /* a tensor of the problem or a scratch array of the pla
     bool scratch;
     int index;
 } kf_ref;
+#define KF_NO_REF ((kf_ref){.index = -1}) /* for READ_IF and WRITE_IF: scratch not needed here */
 
 typedef enum kf_use_kind {
     KF_USE_READ,
@@ -98,7 +101,7 @@ typedef struct kf_use {
     int64_t requested; /* elements the loads ask for; 0 = moved */
     int64_t edge;      /* bytes of aligned over-read allowed inside the tensor; 0 = none */
     bool at_most;      /* data-dependent: moved and requested are upper limits */
-    bool optional;     /* an absent optional tensor: a null pointer, nothing moved */
+    bool optional;     /* an absent optional tensor, or KF_NO_REF: a null pointer, nothing moved */
     int64_t i;
     double f;
 } kf_use;
@@ -161,9 +164,10 @@ typedef struct kf_scratch {
 
 /* What the plan does to accuracy; the reference turns it into bounds (testing.md 2). */
 typedef struct kf_error_model {
-    int64_t depth;    /* additions in the longest reduction: ceil(n/T) + log2(T) */
-    int64_t rescales; /* of an online sum; 0 = two-pass */
-    bool exp2;        /* exp(x) computed as exp2(x log2 e): the argument is rounded twice */
+    int64_t depth;      /* additions in the longest reduction: ceil(n/T) + log2(T) */
+    int64_t rows_depth; /* of a second reduction, over rows */
+    int64_t rescales;   /* of an online sum; 0 = two-pass */
+    bool exp2;          /* exp(x) computed as exp2(x log2 e): the argument is rounded twice */
     kf_dtype
         intermediate; /* storage of matrix-sized intermediates; KF_NONE = kept in f32 registers */
 } kf_error_model;
@@ -267,8 +271,11 @@ void kf_config_default(kf_config *config, int knob, int64_t value); /* unless se
 
 /* ---- problem.c ---------------------------------------------------------------------------- */
 
+/* Is the tensor one element, whatever its dims, because an attribute says so (decl.scalar)? */
+bool kf_problem_scalar(const kf_problem *problem, int tensor);
 /* Contiguous tensors for the given dims (order of op->dims): the required ones, and of the optional
- * ones those listed in `optional` ("b c", usually a variant's `tensors`; NULL = none). */
+ * ones those listed in `optional` ("b c", usually a variant's `tensors`; NULL = none). Attributes
+ * that shapes hang on are set before. */
 kf_status kf_problem_shape(kf_problem *problem, kf_dtype dtype, const int64_t *dims,
                            const char *optional);
 /* Checks presence, dtypes and roles against the table, then calls derive. Idempotent. */

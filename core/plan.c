@@ -19,7 +19,7 @@ kf_ref kf_tensor_ref(const kf_plan *plan, int tensor)
 bool kf_use_absent(const kf_plan *plan, const kf_use *use)
 {
     return use->kind <= KF_USE_WRITE && !use->ref.scratch && use->optional &&
-           plan->problem.tensor[use->ref.index].dtype == KF_NONE;
+           (use->ref.index < 0 || plan->problem.tensor[use->ref.index].dtype == KF_NONE);
 }
 
 kf_ref kf_scratch_ref(kf_plan *plan, const char *name, kf_dtype dtype, int64_t count)
@@ -153,7 +153,7 @@ static kf_status check_use(const kf_plan *plan, const kf_step *step, const kf_us
                            step->entry, plan->scratch[i].name);
         return KF_OK;
     }
-    if (i >= 0 && i < op->tensor_count && op->tensors[i].optional && kf_use_absent(plan, use))
+    if (i < op->tensor_count && (i < 0 || op->tensors[i].optional) && kf_use_absent(plan, use))
         return KF_OK;
     if (i < 0 || i >= op->tensor_count || plan->problem.tensor[i].dtype == KF_NONE)
         return kf_fail(KF_INVALID, "step %s uses a tensor that the problem does not have",

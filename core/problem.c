@@ -147,6 +147,12 @@ kf_status kf_problem_int(kf_problem *problem, const char *name, int64_t value)
 
 /* ---- shapes from dims --------------------------------------------------------------------- */
 
+bool kf_problem_scalar(const kf_problem *problem, int i)
+{
+    const char *attribute = problem->op->tensors[i].scalar;
+    return attribute && problem->attribute[attribute_index(problem, attribute)].i != 0;
+}
+
 /* The n-th word of a list separated by spaces, as an index into the op's dims; -1 past the end. */
 static int dim_of_word(const kf_op *op, const char *list, int n)
 {
@@ -173,7 +179,9 @@ kf_status kf_problem_shape(kf_problem *problem, kf_dtype dtype, const int64_t *d
         int rank = 0;
         if (decl->optional && !kf_listed(optional, decl->name))
             continue;
-        for (int d; rank < KF_MAX_RANK && (d = dim_of_word(op, decl->dims, rank)) >= 0; rank++)
+        for (int d; !kf_problem_scalar(problem, i) && rank < KF_MAX_RANK &&
+                    (d = dim_of_word(op, decl->dims, rank)) >= 0;
+             rank++)
             size[rank] = dims[d];
         kf_tensor tensor;
         kf_status status =
@@ -324,12 +332,24 @@ static kf_status derive_tensor(kf_problem *problem, int i)
     return status != KF_OK || inner < 0 ? status : set_dim(problem, i, inner, width);
 }
 
+static kf_status derive_scalar(kf_problem *problem, int i)
+{
+    const int64_t elements = kf_tensor_elements(&problem->tensor[i]);
+    problem->row_stride[i] = 0;
+    return elements == 1
+               ? KF_OK
+               : kf_fail(KF_INVALID, "with %s the tensor '%s' of op '%s' is one element, not %lld",
+                         problem->op->tensors[i].scalar, problem->op->tensors[i].name,
+                         problem->op->name, (long long)elements);
+}
+
 kf_status kf_derive_rows(kf_problem *problem)
 {
     for (int i = 0; i < problem->op->tensor_count; i++) {
         if (problem->tensor[i].dtype == KF_NONE)
             continue;
-        const kf_status status = derive_tensor(problem, i);
+        const kf_status status =
+            kf_problem_scalar(problem, i) ? derive_scalar(problem, i) : derive_tensor(problem, i);
         if (status != KF_OK)
             return status;
     }

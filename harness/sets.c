@@ -75,8 +75,9 @@ bool kf_sets_serve(const kf_sets *sets, const kf_device *device, const kf_plan *
 
 /* Random numbers over the tensor's extent from the host into a buffer. */
 static kf_status write_fresh(kf_queue *queue, kf_buffer *buffer, size_t base,
-                             const kf_tensor *tensor, uint64_t seed, int stream)
+                             const kf_problem *problem, int i, uint64_t seed)
 {
+    const kf_tensor *tensor = &problem->tensor[i];
     const int64_t bytes = tensor_bytes(tensor);
     void *data = kf_memory_take((size_t)bytes);
     if (!data)
@@ -84,23 +85,24 @@ static kf_status write_fresh(kf_queue *queue, kf_buffer *buffer, size_t base,
                        (long long)bytes);
     if (!kf_tensor_packed(tensor))
         memset(data, 0, (size_t)bytes); /* the padding */
-    kf_inputs_fill(tensor, data, KF_DIST_NORMAL, seed, stream);
+    kf_inputs_fill_tensor(problem, i, data, KF_DIST_NORMAL, seed);
     const kf_status status = kf_buffer_write(queue, buffer, base, data, (size_t)bytes);
     kf_memory_give(data);
     return status;
 }
 
 static kf_status fill_first(kf_queue *queue, kf_buffer *buffer, size_t base,
-                            const kf_tensor *tensor, uint64_t seed, int stream)
+                            const kf_problem *problem, int i, uint64_t seed)
 {
+    const kf_tensor *tensor = &problem->tensor[i];
     const int64_t bytes = tensor_bytes(tensor), size = kf_dtype_bytes(tensor->dtype);
-    kf_tensor head;
+    kf_problem head = *problem;
     if (bytes <= FRESH_BYTES || !kf_tensor_packed(tensor))
-        return write_fresh(queue, buffer, base, tensor, seed, stream);
+        return write_fresh(queue, buffer, base, problem, i, seed);
     kf_status status =
-        kf_tensor_contiguous(tensor->dtype, 1, (int64_t[]){FRESH_BYTES / size}, &head);
+        kf_tensor_contiguous(tensor->dtype, 1, (int64_t[]){FRESH_BYTES / size}, &head.tensor[i]);
     if (status == KF_OK)
-        status = write_fresh(queue, buffer, base, &head, seed, stream);
+        status = write_fresh(queue, buffer, base, &head, i, seed);
     for (int64_t done = FRESH_BYTES; status == KF_OK && done < bytes; done *= 2)
         status = kf_buffer_copy(queue, buffer, base + (size_t)done, buffer, base,
                                 (size_t)(done < bytes - done ? done : bytes - done));
@@ -136,7 +138,7 @@ static kf_status open_tensor(kf_sets *sets, kf_queue *queue, int i, uint64_t see
         if (status != KF_OK || problem->op->tensors[i].role != KF_INPUT)
             continue;
         if (s == 0 || small)
-            status = fill_first(queue, *buffer, base, tensor, seed + (uint64_t)s, i);
+            status = fill_first(queue, *buffer, base, problem, i, seed + (uint64_t)s);
         else
             status = fill_rotated(queue, *buffer, sets->buffer[i], base, tensor, s);
     }

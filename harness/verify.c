@@ -24,8 +24,8 @@ static kf_status fill_input(kf_trial *t, int i)
     if (status != KF_OK)
         return status;
     if (!t->options->data) {
-        kf_inputs_fill(tensor, kf_zone_payload(&t->zone[i]), t->options->distribution,
-                       t->options->seed, i);
+        kf_inputs_fill_tensor(&t->plan->problem, i, kf_zone_payload(&t->zone[i]),
+                              t->options->distribution, t->options->seed);
         return KF_OK;
     }
     if (!t->options->data[i] && count > 0)
@@ -42,7 +42,8 @@ static void check_norm(kf_trial *t, int i)
 {
     const kf_tensor *tensor = t->zone[i].tensor;
     const int64_t count = kf_tensor_elements(tensor);
-    if (t->options->data || t->options->distribution == KF_DIST_SPECIAL || count < LEAST_FOR_NORM)
+    if (t->options->data || t->options->distribution == KF_DIST_SPECIAL || count < LEAST_FOR_NORM ||
+        t->plan->problem.op->tensors[i].below) /* of one class all indices are 0 */
         return;
     for (int64_t e = 0; e < count; e++)
         if (kf_load(kf_zone_payload(&t->zone[i]), tensor->dtype, kf_tensor_offset(tensor, e)) != 0)

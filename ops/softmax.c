@@ -14,6 +14,7 @@
  * it is written. SPDX-License-Identifier: Apache-2.0 */
 #include "common/row_shape.h"
 #include "common/softmax_reference.h"
+#include "common/softmax_steps.h"
 
 enum { X, Y };
 enum { ONLINE_VECS = 4 };
@@ -140,65 +141,19 @@ static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *con
 
 /* ---- plans: unfused ------------------------------------------------------------------------ */
 
-typedef struct unfused_parts { /* scratch, in the order of the entries' parameters */
-    kf_ref row_max, shifted, exponentials, row_sum;
-} unfused_parts;
-
-static unfused_parts declare_parts(kf_plan *p)
-{
-    const int64_t M = p->problem.dim[KF_ROWS], N = p->problem.dim[KF_COLS];
-    unfused_parts parts;
-    parts.row_max = kf_scratch_ref(p, "row_max", KF_F32, M);
-    parts.shifted = kf_scratch_ref(p, "shifted", p->problem.dtype, M * N);
-    parts.exponentials = kf_scratch_ref(p, "exponentials", p->problem.dtype, M * N);
-    parts.row_sum = kf_scratch_ref(p, "row_sum", KF_F32, M);
-    p->error.intermediate = p->problem.dtype;
-    p->error.exp2 = true;
-    return parts;
-}
-
-static void add_unfused(kf_plan *p, const char *entry, kf_grid grid, kf_work work,
-                        const kf_use *uses, int count)
-{
-    kf_step *step = kf_plan_step(p, entry, grid, work, uses, count);
-    step->source = "softmax_unfused";
-    kf_row_define_strip(step, p);
-}
-
-static void add_unfused_steps(kf_plan *p, const char *const entry[5])
-{
-    const kf_problem *problem = &p->problem;
-    const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
-    const kf_ref x = kf_tensor_ref(p, X), y = kf_tensor_ref(p, Y);
-    const unfused_parts t = declare_parts(p);
-    const kf_row_launches l = kf_row_unfused(p);
-    const kf_work one = {.flops = M * N};
-    add_unfused(p, entry[0], l.reduce, one,
-                USES(READ(x), WRITE(t.row_max), INT(M), INT(N), INT(problem->row_stride[X])));
-    add_unfused(p, entry[1], l.map, one,
-                USES(READ(x), READ_PART(t.row_max, M, M * l.per_row), WRITE(t.shifted), INT(M),
-                     INT(N), INT(problem->row_stride[X])));
-    add_unfused(p, entry[2], l.flat, (kf_work){.specials = M * N},
-                USES(READ(t.shifted), WRITE(t.exponentials), INT(M), INT(N)));
-    add_unfused(p, entry[3], l.reduce, one,
-                USES(READ(t.exponentials), WRITE(t.row_sum), INT(M), INT(N)));
-    add_unfused(p, entry[4], l.map, (kf_work){.specials = M * N},
-                USES(WRITE(y), READ(t.exponentials), READ_PART(t.row_sum, M, M * l.per_row), INT(M),
-                     INT(N), INT(problem->row_stride[Y])));
-}
-
 static void plan_unfused(kf_plan *p, const kf_problem *problem, const kf_config *config,
                          const kf_target *target)
 {
-    static const char *const gpu[5] = {"softmax_row_max", "softmax_subtract", "softmax_exp",
-                                       "softmax_row_sum", "softmax_divide"};
-    static const char *const cpu[5] = {"softmax_row_max_cpu", "softmax_subtract_cpu",
-                                       "softmax_exp_cpu", "softmax_row_sum_cpu",
-                                       "softmax_divide_cpu"};
+    const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
     const bool is_cpu = target->capabilities & KF_CAP_CPU;
-    (void)problem;
-    kf_row_error(p, is_cpu ? 1 : config->knob[KF_ROW_THREADS], 0);
-    add_unfused_steps(p, is_cpu ? cpu : gpu);
+    const kf_softmax_parts t = kf_softmax_steps(p, X);
+    const kf_row_launches l = kf_row_unfused(p);
+    (void)config;
+    kf_softmax_step(p, "softmax_unfused", is_cpu ? "softmax_divide_cpu" : "softmax_divide", l.map,
+                    (kf_work){.specials = M * N},
+                    USES(WRITE(kf_tensor_ref(p, Y)), READ(t.exponentials),
+                         READ_PART(t.row_sum, M, M * l.per_row), INT(M), INT(N),
+                         INT(problem->row_stride[Y])));
 }
 
 /* ---- the op -------------------------------------------------------------------------------- */

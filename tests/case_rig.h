@@ -43,7 +43,7 @@ static inline kf_status case_inputs(const kf_plan *plan, const kf_case *c, kf_de
         const size_t skip = (size_t)(c->offset[i] * kf_dtype_bytes(t->dtype));
         const size_t bytes = (size_t)(extent * kf_dtype_bytes(t->dtype));
         char *data = calloc(1, skip + bytes + 1);
-        kf_inputs_fill(t, data + skip, KF_DIST_NORMAL, c->seed, i);
+        kf_inputs_fill_tensor(&plan->problem, i, data + skip, KF_DIST_NORMAL, c->seed);
         status =
             kf_buffer_open(device, &(kf_buffer_desc){.bytes = skip + bytes}, &binding[i].buffer);
         /* from the start: Oclgrind takes what was written behind an offset for uninitialised */

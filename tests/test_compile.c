@@ -15,9 +15,11 @@
 #include <string.h>
 #include "../backends/cuda/nvrtc.h"
 #include "../core/program.h"
+#include "optional_rig.h"
 
 static int archs[KFCU_MAX_ARCHS], arch_count;
 static int built, refused;
+static const char *optional; /* of the problems: "weight bias"; NULL = the op's usual ones */
 
 /* What a GPU of that compute capability could offer, as far as a plan asks. */
 static kf_target target_of(int arch)
@@ -73,7 +75,8 @@ static void compile_one(const kf_op *op, const kf_variant *variant, kf_dtype dty
     kf_plan *plan;
     const kf_target target = target_of(arch);
     assert_int_equal(kf_problem_open(op->name, &problem), KF_OK);
-    assert_int_equal(kf_problem_shape(problem, dtype, dims, variant->tensors), KF_OK);
+    const char *usual = variant->tensors ? variant->tensors : op->with;
+    assert_int_equal(kf_problem_shape(problem, dtype, dims, optional ? optional : usual), KF_OK);
     for (int i = 0; i < op->tensor_count; i++) /* a promise opens the paths of 16-byte accesses */
         problem->tensor[i].alignment = problem->tensor[i].dtype ? alignment : 0;
     const kf_status status = kf_plan_open(
@@ -87,6 +90,21 @@ static void compile_one(const kf_op *op, const kf_variant *variant, kf_dtype dty
         fail_msg("%s %s %s: %s", op->name, variant->name, knobs ? knobs : "", kf_error());
     compile_plan(plan, arch);
     kf_plan_close(plan);
+}
+
+/* Without optional tensors and with all of them. */
+static void compile_optional(const kf_op *op, const kf_variant *variant, kf_dtype dtype,
+                             const int64_t *dims)
+{
+    char names[256];
+    if (!optional_all(op, " ", names, sizeof names) || variant->tensors)
+        return;
+    for (int i = 0; i < 2; i++) {
+        optional = i ? names : "";
+        compile_one(op, variant, dtype, dims, NULL, 90, 16);
+        compile_one(op, variant, dtype, dims, NULL, 90, 0);
+    }
+    optional = NULL;
 }
 
 static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype dtype)
@@ -108,6 +126,7 @@ static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype
             if (i == 2 || archs[a] == 90 || a == 0 || getenv("KFUSE_LONG"))
                 compile_one(op, variant, dtype, shape[i], NULL, archs[a], 16);
     compile_one(op, variant, dtype, shape[2], NULL, 90, 0);
+    compile_optional(op, variant, dtype, shape[2]);
     for (int k = 0; k < op->knob_count; k++)
         for (int v = 0; kf_knob_used(&op->knobs[k], variant->name) && v < op->knobs[k].value_count;
              v++) {

@@ -19,6 +19,7 @@
 #include "../core/backend.h"
 #include "../core/op.h"
 #include "../harness/verify.h"
+#include "optional_rig.h"
 #include "shapes.h"
 
 typedef struct bench_device {
@@ -32,6 +33,7 @@ typedef struct subject {
     const kf_variant *variant;
     kf_dtype dtype;
     const char *way; /* knobs of every case from here on; NULL = defaults */
+    bool all;        /* every case from here on has every optional tensor */
     int ran, refused;
     char name[160];
 } subject;
@@ -140,6 +142,9 @@ static kf_case make_case(const subject *s, const int64_t *dims)
         c.attribute[i] = (kf_attribute){.i = (int64_t)s->op->attributes[i].fallback,
                                         .f = s->op->attributes[i].fallback};
     set_way(&c, s->way);
+    char names[256];
+    if (s->all && optional_all(s->op, ",", names, sizeof names))
+        kf_case_with(&c, names);
     return c;
 }
 
@@ -242,21 +247,30 @@ static void check_ways(subject *s, const int64_t *dims)
     }
 }
 
-/* No optional tensor, and all of them. */
-static void check_optional(subject *s, const int64_t *dims)
+/* No optional tensor, and all of them: other code in the same texts. */
+static void check_optional(subject *s, const int64_t *small, const int64_t *medium)
 {
-    uint32_t all = 0;
-    for (int t = 0; t < s->op->tensor_count; t++)
-        all |= s->op->tensors[t].optional ? UINT32_C(1) << t : 0;
-    for (int i = 0; all && i < 2; i++)
-        for (int shift = 0; shift < 2; shift++) {
-            kf_case c = make_case(s, dims);
-            c.with_set = true;
-            c.with = i ? all : 0;
-            for (int t = 0; t < s->op->tensor_count; t++)
-                c.offset[t] = shift ? 1 + t % 3 : 0;
+    char names[256];
+    kf_case bare = make_case(s, small);
+    if (!optional_all(s->op, ",", names, sizeof names) || kf_op_dim_count(s->op) != 2)
+        return;
+    kf_case_with(&bare, "none");
+    check_case(s, &bare, KF_DIST_NORMAL);
+    s->all = true;
+    check_views(s, small);
+    check_inputs(s, small);
+    check_words(s, small);
+    if (!brief(s) && !simulated(s)) {
+        for (size_t i = 0; i < sizeof few_widths / sizeof *few_widths; i++) {
+            const int64_t rows = few_widths[i] < 64 ? 33 : 3;
+            const kf_case c = make_case(s, (int64_t[]){rows, few_widths[i]});
             check_case(s, &c, KF_DIST_NORMAL);
         }
+        const kf_case c = make_case(s, (int64_t[]){3, 131072});
+        check_case(s, &c, KF_DIST_NORMAL);
+        check_inputs(s, medium);
+    }
+    s->all = false;
 }
 
 static void every_shape_passes(void **state)
@@ -268,7 +282,7 @@ static void every_shape_passes(void **state)
     check_inputs(s, small);
     check_words(s, small);
     check_empty(s);
-    check_optional(s, small);
+    check_optional(s, small, medium);
     if (!brief(s)) {
         if (dims == 2)
             check_rows(s);
@@ -279,7 +293,6 @@ static void every_shape_passes(void **state)
     if (!brief(s) && !simulated(s)) {
         check_views(s, medium);
         check_inputs(s, medium);
-        check_optional(s, medium);
     }
     fprintf(stderr, "%s: %d cases passed, %d refused%s\n", s->name, s->ran, s->refused,
             brief(s) ? "; small shapes only, KFUSE_LONG=1 takes all" : "");

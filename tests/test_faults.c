@@ -97,7 +97,7 @@ static kf_status open_buffers(session *s, kf_device *device)
         s->binding[i].buffer = s->buffer[i];
         if (status != KF_OK || op->tensors[i].role != KF_INPUT)
             continue;
-        kf_inputs_fill(&s->plan->problem.tensor[i], data, KF_DIST_NORMAL, 11, i);
+        kf_inputs_fill_tensor(&s->plan->problem, i, data, KF_DIST_NORMAL, 11);
         status = kf_buffer_write(s->queue, s->buffer[i], 0, data, bytes);
     }
     return status;

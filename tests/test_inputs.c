@@ -231,6 +231,32 @@ static void special_rows_stand_between_normal_ones(void **state)
     }
 }
 
+/* Mistakes: an index out of range where the inputs promise none; the edges, the ignored or, in
+ * special inputs, the ones outside never met. */
+static void indices_keep_to_their_bound(void **state)
+{
+    enum { ROWS = 1024, COLS = 10 };
+    int64_t index[ROWS];
+    kf_problem *problem;
+    (void)state;
+    assert_int_equal(kf_problem_open("cross_entropy", &problem), KF_OK);
+    assert_int_equal(kf_problem_shape(problem, KF_F32, (int64_t[]){ROWS, COLS}, NULL), KF_OK);
+    assert_int_equal(kf_problem_derive(problem), KF_OK);
+    for (int d = 0; d < KF_DIST_COUNT; d++) {
+        int first = 0, last = 0, ignored = 0, outside = 0;
+        kf_inputs_fill_tensor(problem, 1, index, (kf_distribution)d, 3);
+        for (int i = 0; i < ROWS; i++) {
+            first += index[i] == 0;
+            last += index[i] == COLS - 1;
+            ignored += index[i] == -100;
+            outside += index[i] != -100 && (index[i] < 0 || index[i] >= COLS);
+        }
+        assert_true(first > 16 && last > 16 && ignored > 16);
+        assert_true(d == KF_DIST_SPECIAL ? outside > 16 : outside == 0);
+    }
+    kf_problem_close(problem);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +267,7 @@ int main(void)
         cmocka_unit_test(bulk_stores_round_like_single_ones),
         cmocka_unit_test(distributions_are_what_they_say),
         cmocka_unit_test(special_rows_stand_between_normal_ones),
+        cmocka_unit_test(indices_keep_to_their_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) ? 1 : 0;
 }

@@ -11,6 +11,20 @@ typedef struct kf_softmax_row {
     int64_t start, cols; /* elements */
 } kf_softmax_row;
 
+typedef struct kf_softmax_sums { /* of a row */
+    double max, sum;             /* sum of exp(x - max) */
+    double distance;             /* sum p_j |x_j - max| */
+    double stored;               /* relative error of the sum from 16-bit intermediates */
+    bool nan; /* NaN or +inf among the elements, or nothing but -inf: the rest says nothing */
+} kf_softmax_sums;
+void kf_softmax_sum(const kf_softmax_row *row, kf_dtype intermediate, kf_softmax_sums *sums);
+
+/* Error of log sum, and of max - value, as they are made for log softmax and cross entropy
+ * (common/cross_entropy.c). */
+double kf_softmax_log_error(const kf_softmax_sums *sums, const kf_error_model *error);
+double kf_softmax_away_error(const kf_softmax_sums *sums, const kf_error_model *error,
+                             double value);
+
 /* Columns first .. first+count-1. With m the row's maximum, p its softmax, u = 2^-24 and d the
  * depth:
  *

@@ -304,33 +304,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
  * drivers need; a loop here). Three reads of a row that stays in the core's cache after the first.
  */
 
-__device__ inline float softmax_item_max(const kf_storage *row, int cols)
-{
-    float max = -KF_INFINITY;
-    for (int i = 0; i < cols; i++)
-        max = kf_max(max, kf_load(row, i));
-    return max;
-}
-
-/* exp(x) for x <= 0 by arithmetic alone, as kf_exp8 of the OpenCL texts: 0 below 2^-126. */
-#define SOFTMAX_EXP_LEAST -87.33654f
-__device__ inline float softmax_item_exp(float x)
-{
-    const float held = x < SOFTMAX_EXP_LEAST ? SOFTMAX_EXP_LEAST : x;
-    const float n = rintf(held * KF_LOG2E);
-    const float r = (held - n * 0.693359375f) - n * -2.12194440e-4f;
-    float power = 1.0f / 5040;
-    power = power * r + 1.0f / 720;
-    power = power * r + 1.0f / 120;
-    power = power * r + 1.0f / 24;
-    power = power * r + 1.0f / 6;
-    power = power * r + 0.5f;
-    power = power * r + 1.0f;
-    power = power * r + 1.0f;
-    power *= __int_as_float(((int)n + 127) << 23);
-    return x < SOFTMAX_EXP_LEAST ? 0.0f : power;
-}
-
 #if KF_ENTRY(softmax_fused_cpu)
 /* Reads 3 M N (2 M N where exponentials are kept; M N distinct), writes M N elements. Rows of up to
  * KEPT vectors of eight keep their exponentials in private memory, which stays in the core's cache.
@@ -345,20 +318,20 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
         return;
     const kf_storage *const x_row = x + x_offset + row * x_stride;
     kf_storage *const y_row = y + y_offset + row * y_stride;
-    const float max = softmax_item_max(x_row, (int)cols);
+    const float max = kf_item_max(x_row, (int)cols);
     const int whole = KEPT ? (int)cols / 8 * 8 : 0;
     float kept[KEPT ? KEPT * 8 : 1];
     float sum = 0.0f;
     for (int i = 0; i < whole; i++) {
-        kept[i] = softmax_item_exp(kf_load(x_row, i) - max);
+        kept[i] = kf_item_exp(kf_load(x_row, i) - max);
         sum += kept[i];
     }
     for (int i = whole; i < (int)cols; i++)
-        sum += softmax_item_exp(kf_load(x_row, i) - max);
+        sum += kf_item_exp(kf_load(x_row, i) - max);
     const float scale = 1.0f / sum;
     for (int i = 0; i < whole; i++)
         kf_store(y_row, i, kept[i] * scale);
     for (int i = whole; i < (int)cols; i++)
-        kf_store(y_row, i, softmax_item_exp(kf_load(x_row, i) - max) * scale);
+        kf_store(y_row, i, kf_item_exp(kf_load(x_row, i) - max) * scale);
 }
 #endif

@@ -276,29 +276,6 @@ softmax_online(const __global kf_storage *restrict x, long x_offset,
  * Three reads of a row that stays in the core's cache after the first.
  */
 
-static inline float softmax_item_max(const __global kf_storage *row, int cols)
-{
-    float8 wide[4] = {-KF_INFINITY, -KF_INFINITY, -KF_INFINITY,
-                      -KF_INFINITY}; /* four chains: 5 % */
-    int i = 0;
-    for (; i + 32 <= cols; i += 32)
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            const float8 value = kf_load8(row, i + 8 * k);
-            wide[k] = value > wide[k] ? value : wide[k]; /* passes over NaN: the sum will tell */
-        }
-    for (; i + 8 <= cols; i += 8) {
-        const float8 value = kf_load8(row, i);
-        wide[0] = value > wide[0] ? value : wide[0];
-    }
-    wide[0] = fmax(fmax(wide[0], wide[1]), fmax(wide[2], wide[3]));
-    float4 four = fmax(wide[0].lo, wide[0].hi);
-    float max = fmax(fmax(four.x, four.y), fmax(four.z, four.w));
-    for (; i < cols; i++)
-        max = fmax(max, kf_load(row, i));
-    return max;
-}
-
 #if KF_ENTRY(softmax_fused_cpu)
 /* Reads 3 M N (2 M N where exponentials are kept; M N distinct), writes M N elements. Rows of up to
  * KEPT vectors of eight keep their exponentials in private memory, which stays in the core's cache.
@@ -313,7 +290,7 @@ softmax_fused_cpu(const __global kf_storage *restrict x, long x_offset,
         return;
     const __global kf_storage *const x_row = x + x_offset + row * x_stride;
     __global kf_storage *const y_row = y + y_offset + row * y_stride;
-    const float max = softmax_item_max(x_row, (int)cols);
+    const float max = kf_item_max(x_row, (int)cols);
 #if KEPT
     float8 kept[KEPT];
 #endif
