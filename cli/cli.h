@@ -8,6 +8,7 @@
 #endif
 #include "../core/backend.h"
 #include "../core/op.h"
+#include "../harness/child.h"
 #include "../harness/results.h"
 #include <argp.h>
 #include <stdio.h>
@@ -112,18 +113,8 @@ struct libscols_line *kf_sheet_row(struct libscols_table *table, struct libscols
                                    const char *const *cell, int count);
 void kf_sheet_close(struct libscols_table *table); /* prints to stdout */
 
-/* ---- child.c: what drivers may break runs in a child of our own program -------------------- */
+/* ---- hidden.c: what drivers may break runs in a child of our own program ------------------- */
 
-typedef struct kf_child {
-    const char *word[8]; /* arguments, NULL-terminated */
-    double seconds;      /* time limit */
-    char *out;           /* malloc'd text of its standard output */
-    char complaint[240]; /* last line of its standard error */
-    int exit_code;       /* -1 = killed by a signal or by the limit */
-    char verdict[80]; /* "crashed (Aborted)", "did not answer within 20 s"; "" = ended by itself */
-} kf_child;
-
-kf_status kf_child_run(kf_child *child);
 /* The hidden commands; -1 = argv is not one of them, else the exit code. */
 int kf_hidden(int argc, char **argv);
 

@@ -1,4 +1,4 @@
-/* The hidden commands: what the child of child.c does. Its results go to the pipe alone; what a
+/* The hidden commands: what a child of our own program does. Its results go to the pipe alone; what a
  * driver prints on standard output goes to standard error. SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 #include <stdlib.h>
