@@ -8,6 +8,7 @@
 #endif
 #include "../core/backend.h"
 #include "../core/op.h"
+#include "../harness/child.h"
 #include "../harness/results.h"
 #include <argp.h>
 #include <stdio.h>
@@ -44,6 +45,8 @@ typedef struct kf_cli {
     /* lists as given; NULL = not given */
     const char *backend, *device, *dtype, *shape, *variant, *with;
     kf_list set, attr, format, cases, words;
+    const char *svg, *simulator; /* of lessons */
+    bool svg_named;              /* on the command line, not by the environment */
     uint64_t seed;
     bool quiet, verbose, own_options; /* own_options: the environment's have all been read */
     bool color, unicode;
@@ -112,18 +115,8 @@ struct libscols_line *kf_sheet_row(struct libscols_table *table, struct libscols
                                    const char *const *cell, int count);
 void kf_sheet_close(struct libscols_table *table); /* prints to stdout */
 
-/* ---- child.c: what drivers may break runs in a child of our own program -------------------- */
+/* ---- hidden.c: what drivers may break runs in a child of our own program ------------------- */
 
-typedef struct kf_child {
-    const char *word[8]; /* arguments, NULL-terminated */
-    double seconds;      /* time limit */
-    char *out;           /* malloc'd text of its standard output */
-    char complaint[240]; /* last line of its standard error */
-    int exit_code;       /* -1 = killed by a signal or by the limit */
-    char verdict[80]; /* "crashed (Aborted)", "did not answer within 20 s"; "" = ended by itself */
-} kf_child;
-
-kf_status kf_child_run(kf_child *child);
 /* The hidden commands; -1 = argv is not one of them, else the exit code. */
 int kf_hidden(int argc, char **argv);
 
@@ -152,6 +145,8 @@ typedef struct kf_selection {
 int kf_cli_select(kf_cli *cli, kf_selection *selection);
 /* The same, and all of them compute: a recorder of launches is refused with 3. */
 int kf_cli_select_real(kf_cli *cli, kf_selection *selection);
+/* Is there a device that is a default: no recorder, no simulator? Asks every backend. */
+bool kf_cli_any_device(kf_cli *cli);
 /* For commands that take one device: the first, with a note when there are others. */
 const kf_found *kf_cli_first(const kf_cli *cli, const kf_selection *selection);
 /* Opens; the first use of a GPU probes it in a child. */
@@ -268,7 +263,9 @@ int kf_cli_processes(kf_cli *cli, int processes);
 
 struct kf_lesson;
 void kf_lessons_print(const kf_cli *cli);
-/* Runs one lesson on the selected devices with the parsed options. */
+/* Parses the options of a lesson, or of `kfuse lesson` (NULL). As kf_cli_parse(). */
+int kf_cli_lesson_parse(kf_cli *cli, const struct kf_lesson *lesson, int argc, char **argv);
+/* Runs one lesson on the selected devices with the parsed options; cli->words are its ops. */
 int kf_cli_lesson(kf_cli *cli, const struct kf_lesson *lesson);
 
 void kf_devices_print(kf_cli *cli, bool json);

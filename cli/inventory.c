@@ -64,7 +64,8 @@ const kf_scan *kf_cli_scan(kf_cli *cli, int backend)
     }
     static kf_device_info list[KF_CLI_DEVICES];
     const char *name = kf_backends[backend]->name;
-    kf_child child = {.word = {"__enumerate", name}, .seconds = ask_seconds};
+    kf_child child = {
+        .word = {"__enumerate", name}, .seconds = ask_seconds, .cancel = &kf_cancelled};
     scan->done = true;
     scan->first = cli->found_count;
     scan->status = ask(&child, name, scan->why, sizeof scan->why);
@@ -126,7 +127,8 @@ int kf_cli_diagnose(int backend, kf_finding *list, int capacity)
 {
     char why[400];
     const char *name = kf_backends[backend]->name;
-    kf_child child = {.word = {"__diagnose", name}, .seconds = ask_seconds};
+    kf_child child = {
+        .word = {"__diagnose", name}, .seconds = ask_seconds, .cancel = &kf_cancelled};
     const kf_status status = ask(&child, name, why, sizeof why);
     const int count = child.out ? parse_findings(child.out, list, capacity) : 0;
     free(child.out);
@@ -171,7 +173,9 @@ static void probe_once(const kf_cli *cli, const kf_found *found)
     snprintf(index, sizeof index, "%d", found->index);
     kf_cli_note(cli, "probing %s %s (once per device and driver)", found->info.id,
                 found->info.name);
-    kf_child child = {.word = {"__probe", found->info.backend, index}, .seconds = probe_seconds};
+    kf_child child = {.word = {"__probe", found->info.backend, index},
+                      .seconds = probe_seconds,
+                      .cancel = &kf_cancelled};
     if (ask(&child, found->info.backend, why, sizeof why) != KF_OK) {
         kf_cli_note(cli, "probing failed, advertised limits hold: %s", why);
     }

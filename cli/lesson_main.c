@@ -13,7 +13,6 @@ int main(int argc, char **argv)
         return hidden;
     }
     kf_cli_start(&cli, argc, argv);
-    const kf_grammar grammar = {.doc = KF_LESSON.title};
-    const int code = kf_cli_parse(&cli, &grammar, argc, argv);
+    const int code = kf_cli_lesson_parse(&cli, &KF_LESSON, argc, argv);
     return code >= 0 ? code : kf_cli_lesson(&cli, &KF_LESSON);
 }

@@ -297,6 +297,16 @@ static int take_default(kf_cli *cli, kf_selection *selection)
     return selection->count ? -1 : nothing(cli);
 }
 
+bool kf_cli_any_device(kf_cli *cli)
+{
+    for (int b = 0; b < kf_backend_count(); b++) {
+        if (best(cli, b, 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int take_backends(kf_cli *cli, const wanted *w, kf_selection *selection)
 {
     for (int b = 0; b < kf_backend_count(); b++) {

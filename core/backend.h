@@ -138,10 +138,11 @@ typedef enum kf_slot {
 } kf_slot;
 
 struct kf_backend {
-    const char *name;    /* "cuda" */
-    const char *kernels; /* folder and suffix of its texts: "cuda" + ".cu", "opencl" + ".cl" */
-    const char *suffix;  /* "cu" */
-    bool pretended;      /* no device behind it: opened only when named */
+    const char *name;     /* "cuda" */
+    const char *kernels;  /* folder and suffix of its texts: "cuda" + ".cu", "opencl" + ".cl" */
+    const char *suffix;   /* "cu" */
+    bool pretended;       /* no device behind it: opened only when named */
+    const char *profiler; /* program on PATH that counts the bytes of its launches; NULL = none */
 #define SLOT(verb, parameters) kf_status(*verb) parameters;
     KF_SLOTS(SLOT)
 #undef SLOT

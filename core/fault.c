@@ -128,6 +128,7 @@ const kf_backend *kf_fault_wrap(const kf_backend *backend)
         outer[i].kernels = backend->kernels;
         outer[i].suffix = backend->suffix;
         outer[i].pretended = backend->pretended;
+        outer[i].profiler = backend->profiler;
         return &outer[i];
     }
     kf_fail(KF_INVALID, "kf_fault_wrap: no backend, or more than %d of them", TABLES);

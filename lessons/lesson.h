@@ -8,7 +8,7 @@
 
 typedef struct kf_lesson_context {
     kf_device *const *devices; /* one after the other */
-    int device_count;
+    int device_count;          /* 0 only for a lesson with `any_op` */
     const kf_case
         *cases; /* what the user asked for: shapes, dtypes, knobs; count 0 = the lesson's own */
     int case_count;
@@ -20,12 +20,17 @@ typedef struct kf_lesson_context {
     volatile int *cancel;
     kf_sink *const *sinks; /* -o json:FILE rows of the lesson */
     int sink_count;
+    const char *svg;       /* --svg FILE of a lesson that draws; NULL */
+    const char *simulator; /* --simulator: its library, or "none"; NULL = where it usually is */
 } kf_lesson_context;
 
 typedef struct kf_lesson {
     const char *name, *title;
     int number;
     const char *ops; /* those it runs, "softmax elementwise": --shape makes cases of each */
+    bool any_op;     /* ops and variants are words of the user's, `ops` those when there are none;
+                        always given cases; runs without a device as well */
+    bool draws;      /* takes --svg */
     kf_status (*run)(const kf_lesson_context *context);
 } kf_lesson;
 

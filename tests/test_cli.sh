@@ -145,6 +145,10 @@ expect 0 'VARIANT' explain softmax
 expect 0 'at most' explain softmax --backend=null
 expect 3 'kfuse doctor' bench softmax --shape=8x8
 expect 3 'kfuse doctor' lesson simple_fusion
+expect 3 'kfuse doctor' lesson layer_norm
+expect 0 'planned for a generic GPU' lesson memory_analysis --simulator=none
+expect 0 'layer_norm fused' lesson memory_analysis layer_norm --variant=fused --shape=16x64 --simulator=none
+expect 3 '' lesson memory_analysis --backend=opencl
 expect 3 '' bench softmax --backend=opencl --shape=8x8
 expect 3 '' bench softmax --backend=cuda --shape=8x8
 expect 3 '' bench softmax --backend=null,opencl --shape=8x8

@@ -15,9 +15,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include "../harness/histogram.h"
 #include "../harness/verify.h"
 #include "case_rig.h"
-#include "histogram.h"
 #include "mutants.h"
 
 enum { VALUE, SIMULATE, SIGNATURE, TIERS, PASSED = 0, CAUGHT = 10, BROKEN = 20 };
@@ -161,17 +161,19 @@ static verdict judge_log(void)
 static verdict judge_counts(const mutant *list, int count)
 {
     verdict v = {.result = PASSED};
-    executed e;
-    FILE *file = fopen(counts_path, "r");
-    for (int i = 0; file && i < count; i++)
+    kf_executed e;
+    kf_histogram h = {.file = fopen(counts_path, "r")};
+    for (int i = 0; h.file && i < count; i++)
         for (int c = 0; c < list[i].case_count; c++) {
             kf_plan *plan;
             if (case_plan(list[i].cases[c], &simulator, &plan) != KF_OK)
                 return (verdict){BROKEN, "the simulator's plan cannot be made"};
             for (int s = 0; s < plan->step_count; s++) {
                 const kf_cost cost = kf_step_cost(plan, s);
-                const char *wrong = next_launch(file, &e)
-                                        ? disagreement(&plan->step[s], &cost, &e, true)
+                char text[400];
+                const char *wrong = kf_histogram_next(&h, &e)
+                                        ? kf_histogram_disagreement(&plan->step[s], &cost, &e, true,
+                                                                    text, sizeof text)
                                         : "a launch is missing";
                 if (*wrong && v.result == PASSED) {
                     v.result = CAUGHT;
@@ -180,10 +182,10 @@ static verdict judge_counts(const mutant *list, int count)
             }
             kf_plan_close(plan);
         }
-    while (file && next_launch(file, &e))
+    while (h.file && kf_histogram_next(&h, &e))
         ;
-    if (file)
-        fclose(file);
+    if (h.file)
+        fclose(h.file);
     return v;
 }
 

@@ -21,10 +21,10 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "../harness/histogram.h"
 #include "case_rig.h"
-#include "histogram.h"
 
-enum { MAX_CASES = 1024 };
+enum { MAX_CASES = 1024, LINE = 512 };
 #define VIEWS "rows=3 cols=1000"
 
 static char cases[MAX_CASES][LINE];
@@ -105,17 +105,24 @@ static FILE *simulate(pass how, int first, int count, const char *log)
     return fdopen(out, "r");
 }
 
+static const char *disagreement(const kf_step *step, const kf_cost *declared, const kf_executed *e,
+                                bool optimised)
+{
+    static char text[400];
+    return kf_histogram_disagreement(step, declared, e, optimised, text, sizeof text);
+}
+
 static void compare_all(pass how)
 {
-    FILE *file = simulate(how, 0, case_count, "/dev/null");
+    kf_histogram histogram = {.file = simulate(how, 0, case_count, "/dev/null")};
     int launches = 0, bad = 0;
     char first[LINE + 400] = "";
     for (int i = 0; i < case_count; i++) {
         kf_plan *plan;
         assert_int_equal(case_plan(cases[i], &target, &plan), KF_OK);
         for (int s = 0; s < plan->step_count; s++, launches++) {
-            executed e;
-            if (!next_launch(file, &e))
+            kf_executed e;
+            if (!kf_histogram_next(&histogram, &e))
                 fail_msg("the histogram ends before %s, step %d", cases[i], s);
             const kf_cost declared = kf_step_cost(plan, s);
             const char *wrong = disagreement(&plan->step[s], &declared, &e, how == BUILT);
@@ -127,9 +134,9 @@ static void compare_all(pass how)
         }
         kf_plan_close(plan);
     }
-    executed e;
-    assert_false(next_launch(file, &e)); /* nothing ran that the plans do not have */
-    fclose(file);
+    kf_executed e;
+    assert_false(kf_histogram_next(&histogram, &e)); /* nothing ran that the plans do not have */
+    fclose(histogram.file);
     fprintf(stderr, "%d launches of %d cases compared, %d cases refused\n", launches, case_count,
             refused);
     assert_true(launches > 0);
@@ -187,8 +194,8 @@ static void planted_disagreements_are_seen(void **state)
                               .bytes_written = 60,
                               .specials = 7,
                               .exact = true};
-    const executed right = {.entry = "a_b", .read = 200, .written = 60, .specials = 7};
-    executed e = right;
+    const kf_executed right = {.entry = "a_b", .read = 200, .written = 60, .specials = 7};
+    kf_executed e = right;
     assert_string_equal(disagreement(&step, &declared, &e, false), "");
     e.read = 100;
     assert_string_equal(disagreement(&step, &declared, &e, true), "");
@@ -203,17 +210,17 @@ static void planted_disagreements_are_seen(void **state)
     assert_string_not_equal(disagreement(&step, &declared, &e, true), "");
     e = right, strcpy(e.entry, "a_c");
     assert_string_not_equal(disagreement(&step, &declared, &e, true), "");
-    e = (executed){0};
-    count_line("      32 - call _Z10vload_halfmPU3AS1KDh()", &e);
-    count_line("       2 - call _Z7vstore4Dv4_fmPU3AS1f()", &e);
-    count_line("      32 - load global (576 bytes)", &e);
-    count_line("      32 - load local (128 bytes)", &e);
-    count_line("       8 - call _Z3expDv4_f()", &e);
-    count_line("       3 - fdiv", &e);
+    e = (kf_executed){0};
+    kf_histogram_line("      32 - call _Z10vload_halfmPU3AS1KDh()", &e);
+    kf_histogram_line("       2 - call _Z7vstore4Dv4_fmPU3AS1f()", &e);
+    kf_histogram_line("      32 - load global (576 bytes)", &e);
+    kf_histogram_line("      32 - load local (128 bytes)", &e);
+    kf_histogram_line("       8 - call _Z3expDv4_f()", &e);
+    kf_histogram_line("       3 - fdiv", &e);
     assert_int_equal(e.read, 64 + 576);
     assert_int_equal(e.written, 32);
     assert_int_equal(e.specials, 35);
-    count_line("      1 - call _Z21async_work_group_copyPU3AS3fPU3AS1Kfm9ocl_event()", &e);
+    kf_histogram_line("      1 - call _Z21async_work_group_copyPU3AS3fPU3AS1Kfm9ocl_event()", &e);
     assert_string_not_equal(disagreement(&step, &declared, &e, true), "");
 }
 

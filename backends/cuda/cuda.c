@@ -14,6 +14,7 @@
 const kf_backend kf_backend_cuda = {.name = "cuda",
                                     .kernels = "cuda",
                                     .suffix = "cu",
+                                    .profiler = "ncu",
 #define SLOT(verb, parameters) .verb = cuda_##verb,
                                     KF_SLOTS(SLOT)
 #undef SLOT

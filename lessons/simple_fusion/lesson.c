@@ -2,8 +2,7 @@
  * Counts what both move, predicts, measures on the device at hand, and explains the gain by what
  * was measured. Every figure comes from the plans and from the clock; the words are chosen by the
  * figures. SPDX-License-Identifier: Apache-2.0 */
-#include "../lesson.h"
-#include "../../core/backend.h"
+#include "../common/common.h"
 #include "../../harness/duel.h"
 #include <string.h>
 
@@ -32,43 +31,29 @@ static const struct {
 
 static const char *times(const experiment *e)
 {
-    return e->context->unicode ? "×" : "x";
+    return kf_lesson_times(e->context);
 }
 
 static const char *micro(const experiment *e)
 {
-    return e->context->unicode ? "µs" : "us";
-}
-
-static int64_t moved(const kf_cost *cost)
-{
-    return cost->bytes_read + cost->bytes_written;
+    return kf_lesson_micro(e->context);
 }
 
 static double bytes_gain(const experiment *e)
 {
-    return moved(&e->d.cost[FUSED])
-               ? (double)moved(&e->d.cost[UNFUSED]) / (double)moved(&e->d.cost[FUSED])
-               : 0;
+    return kf_lesson_moved(&e->d.cost[FUSED]) ? (double)kf_lesson_moved(&e->d.cost[UNFUSED]) /
+                                                    (double)kf_lesson_moved(&e->d.cost[FUSED])
+                                              : 0;
 }
 
 static bool on_cpu(const experiment *e)
 {
-    return kf_device_target(e->device)->capabilities & KF_CAP_CPU;
+    return kf_lesson_on_cpu(e->device);
 }
 
 static double of_roof(const experiment *e, int which)
 {
-    return 100 * e->d.roof[which].seconds / e->d.timing[which].median;
-}
-
-static void shape_text(const experiment *e, char *text, size_t bytes)
-{
-    size_t used = 0;
-    for (int i = 0; i < kf_op_dim_count(e->test.op) && used < bytes; i++) {
-        used += (size_t)snprintf(text + used, bytes - used, "%s%lld", i ? times(e) : "",
-                                 (long long)e->test.dim[i]);
-    }
+    return kf_lesson_of_roof(&e->d.roof[which], &e->d.timing[which]);
 }
 
 /* ---- 1 count
@@ -78,7 +63,7 @@ static void header(const experiment *e)
 {
     char shape[96];
     const kf_tensor *x = &e->d.plan[UNFUSED]->problem.tensor[0];
-    shape_text(e, shape, sizeof shape);
+    kf_lesson_shape(e->context, &e->test, shape, sizeof shape);
     fprintf(e->out, "%s: %s\n", e->test.op->name, e->test.op->formula);
     fprintf(e->out, "Shape %s %s, one pass over a tensor = %.1f MB\n\n", shape,
             kf_dtype_name(e->test.dtype),
@@ -104,11 +89,7 @@ static void count_plan(const experiment *e, int which)
     for (int i = 0; i < plan->step_count; i++) {
         const kf_cost cost = kf_step_cost(plan, i);
         const bool last = i == plan->step_count - 1;
-        count_line(e,
-                   e->context->unicode ? (last ? "└─" : "├─")
-                   : last              ? "`-"
-                                       : "|-",
-                   plan->step[i].entry, &cost);
+        count_line(e, kf_lesson_branch(e->context, last), plan->step[i].entry, &cost);
     }
 }
 
@@ -132,13 +113,13 @@ static void predict(const experiment *e)
 {
     fprintf(e->out,
             "2 Predict.  %.1f MB / %.1f MB = at most %.2f%s faster, where memory is the limit\n",
-            (double)moved(&e->d.cost[UNFUSED]) / 1e6, (double)moved(&e->d.cost[FUSED]) / 1e6,
-            bytes_gain(e), times(e));
+            (double)kf_lesson_moved(&e->d.cost[UNFUSED]) / 1e6,
+            (double)kf_lesson_moved(&e->d.cost[FUSED]) / 1e6, bytes_gain(e), times(e));
     for (int i = 0; i < 2; i++) {
         fprintf(e->out,
                 "    roof of %s, of its own read:write mix, measured now: %.1f MB / %.1f GB/s = "
                 "%.1f %s (%s)\n",
-                e->d.plan[i]->variant->name, (double)moved(&e->d.cost[i]) / 1e6,
+                e->d.plan[i]->variant->name, (double)kf_lesson_moved(&e->d.cost[i]) / 1e6,
                 e->d.roof[i].bytes_per_second / 1e9, e->d.roof[i].seconds * 1e6, micro(e),
                 e->d.roof[i].shape);
     }
@@ -157,10 +138,10 @@ static void measured_line(const experiment *e, int which)
     snprintf(band, sizeof band, "%.1f-%.1f", t->low * 1e6, t->high * 1e6);
     fprintf(e->out, "    %-12s %9d %10.1f %17s %9.1f %8.1f %7.0f %%  %.1e  %.1e  %s %s\n",
             e->d.plan[which]->variant->name, e->d.cost[which].launches, t->median * 1e6, band,
-            (double)moved(&e->d.cost[which]) / 1e6,
-            (double)moved(&e->d.cost[which]) / t->median / 1e9, of_roof(e, which),
-            e->d.report[which].max_error, e->d.report[which].max_bound,
-            e->context->unicode ? "✓" : "ok", e->d.flags[which]);
+            (double)kf_lesson_moved(&e->d.cost[which]) / 1e6,
+            (double)kf_lesson_moved(&e->d.cost[which]) / t->median / 1e9, of_roof(e, which),
+            e->d.report[which].max_error, e->d.report[which].max_bound, kf_lesson_tick(e->context),
+            e->d.flags[which]);
 }
 
 static void promise(const experiment *e)
@@ -210,7 +191,7 @@ static bool in_cache(const experiment *e)
 {
     const int64_t cache = kf_device_target(e->device)->cache_bytes;
     return strstr(e->d.flags[UNFUSED], "above-roof") ||
-           (cache > 0 && moved(&e->d.cost[FUSED]) < cache && !on_cpu(e));
+           (cache > 0 && kf_lesson_moved(&e->d.cost[FUSED]) < cache && !on_cpu(e));
 }
 
 static void cached(const experiment *e)
@@ -294,11 +275,6 @@ static void why(const experiment *e)
 /* ---- running
  * ------------------------------------------------------------------------------------------ */
 
-static bool stopped(const experiment *e)
-{
-    return e->context->cancel && *e->context->cancel;
-}
-
 static kf_status run_case(experiment *e)
 {
     kf_status status =
@@ -310,9 +286,9 @@ static kf_status run_case(experiment *e)
     }
     if (status == KF_OK && e->d.plan[UNFUSED]->problem.empty) {
         fprintf(e->out, "    no elements: nothing is launched, and that is right\n\n");
-    } else if (status == KF_OK && !stopped(e)) {
+    } else if (status == KF_OK && !kf_lesson_stopped(e->context)) {
         status = kf_duel_run(&e->d, e->device, e->queue, e->context->cancel);
-        if (status == KF_OK && !stopped(e)) {
+        if (status == KF_OK && !kf_lesson_stopped(e->context)) {
             predict(e);
             measured(e);
             why(e);
@@ -324,30 +300,11 @@ static kf_status run_case(experiment *e)
     return status;
 }
 
-/* The lesson's own case of an op: large enough for a GPU's memory to be the limit, small enough for
- * a CPU. */
-static kf_status own_case(const kf_lesson_context *context, const char *name, bool cpu, kf_case *c)
-{
-    const int64_t rows = cpu ? 2048 : 4096, columns = cpu ? 1024 : 4096;
-    const kf_op *op = kf_op_find(name);
-    if (!op) {
-        return kf_fail(KF_UNSUPPORTED, "this build has no op %s", name);
-    }
-    *c = (kf_case){
-        .op = op, .dtype = context->dtype ? context->dtype : KF_F32, .seed = context->seed};
-    for (int a = 0; a < op->attribute_count; a++) {
-        c->attribute[a].f = op->attributes[a].fallback;
-        c->attribute[a].i = (int64_t)op->attributes[a].fallback;
-    }
-    c->dim[0] = kf_op_dim_count(op) > 1 ? rows : rows * columns;
-    c->dim[1] = kf_op_dim_count(op) > 1 ? columns : 0;
-    return KF_OK;
-}
-
 static kf_status run_cases(const kf_lesson_context *context, kf_device *device, kf_queue *queue)
 {
     static const char *const ops[] = {"softmax", "elementwise"};
-    const bool cpu = kf_device_target(device)->capabilities & KF_CAP_CPU;
+    /* large enough for a GPU's memory to be the limit, small enough for a CPU */
+    const bool cpu = kf_lesson_on_cpu(device);
     const int count = context->case_count ? context->case_count : 2;
     kf_status status = KF_OK;
     for (int i = 0; status == KF_OK && i < count; i++) {
@@ -355,9 +312,10 @@ static kf_status run_cases(const kf_lesson_context *context, kf_device *device, 
         if (context->case_count) {
             e.test = context->cases[i];
         } else {
-            status = own_case(context, ops[i], cpu, &e.test);
+            status = kf_lesson_case(context, ops[i], NULL, cpu ? 2048 : 4096, cpu ? 1024 : 4096,
+                                    &e.test);
         }
-        if (status == KF_OK && !stopped(&e)) {
+        if (status == KF_OK && !kf_lesson_stopped(context)) {
             status = run_case(&e);
         }
     }
@@ -366,21 +324,9 @@ static kf_status run_cases(const kf_lesson_context *context, kf_device *device, 
 
 static kf_status run(const kf_lesson_context *context)
 {
-    kf_status status = KF_OK;
-    for (int i = 0; status == KF_OK && i < context->device_count; i++) {
-        kf_queue *queue = NULL;
-        const kf_device_info *info = kf_device_describe(context->devices[i]);
-        fprintf(
-            context->out,
-            "Lesson simple_fusion: one kernel per line of the formula, or one for all    %s %s\n\n",
-            info->id, info->name);
-        status = kf_queue_open(context->devices[i], NULL, &queue);
-        if (status == KF_OK) {
-            status = run_cases(context, context->devices[i], queue);
-        }
-        kf_queue_close(queue);
-    }
-    if (status == KF_OK && !(context->cancel && *context->cancel)) {
+    const kf_status status = kf_lesson_each(
+        context, "simple_fusion: one kernel per line of the formula, or one for all", run_cases);
+    if (status == KF_OK && !kf_lesson_stopped(context)) {
         fprintf(
             context->out,
             "5 Your turn.  lessons/simple_fusion/README.md: what changes with --shape=8x8, with "

@@ -1,26 +1,10 @@
-/* Reads the instruction histogram that Oclgrind prints to stdout (OCLGRIND_INST_COUNTS=1), one
- * block per launch. Calls of built-in functions do not appear under load and store and are weighed
- * by their mangled names. What was executed is then held against the plan. SPDX-License-Identifier:
- * Apache-2.0 */
-#ifndef KF_TEST_HISTOGRAM_H
-#define KF_TEST_HISTOGRAM_H
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "histogram.h"
 #include <ctype.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "../core/op.h"
 
-enum { LINE = 512 };
-
-typedef struct executed { /* of one launch */
-    char entry[96];
-    int64_t read, written, specials;
-    char unknown[96]; /* a call with a global pointer that we cannot weigh */
-} executed;
-
-static inline int64_t element_bytes(const char *type) /* behind "AS1", an optional K for const */
+static int64_t element_bytes(const char *type) /* behind "AS1", an optional K for const */
 {
     type += *type == 'K';
     if (!strncmp(type, "Dh", 2) || *type == 't' || *type == 's')
@@ -28,7 +12,7 @@ static inline int64_t element_bytes(const char *type) /* behind "AS1", an option
     return strchr("fij", *type) ? 4 : strchr("dlm", *type) ? 8 : strchr("ha", *type) ? 1 : 0;
 }
 
-static inline int
+static int
 vector_width(const char *name) /* "vload4" -> 4, "vstore_half8_rte" -> 8, "vload_half" -> 1 */
 {
     for (name += name[0] == 'v'; *name; name++)
@@ -37,7 +21,7 @@ vector_width(const char *name) /* "vload4" -> 4, "vstore_half8_rte" -> 8, "vload
     return 1;
 }
 
-static inline bool is_special(const char *name)
+static bool is_special(const char *name)
 {
     static const char *const list[] = {"exp",   "exp2", "exp10", "log",    "log2",
                                        "log10", "tanh", "erf",   "sqrt",   "rsqrt",
@@ -50,7 +34,7 @@ static inline bool is_special(const char *name)
 }
 
 /* A built-in function: _Z<length><name><argument types>. */
-static inline void count_call(int64_t count, const char *mangled, executed *e)
+static void count_call(int64_t count, const char *mangled, kf_executed *e)
 {
     char name[64] = "", *types;
     if (strncmp(mangled, "_Z", 2))
@@ -75,7 +59,7 @@ static inline void count_call(int64_t count, const char *mangled, executed *e)
         snprintf(e->unknown, sizeof e->unknown, "%.90s", mangled);
 }
 
-static inline void count_line(const char *line, executed *e)
+void kf_histogram_line(const char *line, kf_executed *e)
 {
     char *rest;
     int64_t bytes;
@@ -92,29 +76,26 @@ static inline void count_line(const char *line, executed *e)
         count_call(count, rest + 5, e);
 }
 
-/* Reads the next launch's block. */
-static inline bool next_launch(FILE *file, executed *e)
+bool kf_histogram_next(kf_histogram *h, kf_executed *e)
 {
-    static char line[LINE];
-    static bool pending;
-    *e = (executed){0};
-    while (pending || fgets(line, sizeof line, file)) {
+    *e = (kf_executed){0};
+    while (h->pending || fgets(h->line, sizeof h->line, h->file)) {
         char entry[96];
-        const bool head = sscanf(line, "Instructions executed for kernel '%95[^']'", entry) == 1;
-        pending = head && e->entry[0];
-        if (pending)
+        const bool head = sscanf(h->line, "Instructions executed for kernel '%95[^']'", entry) == 1;
+        h->pending = head && e->entry[0];
+        if (h->pending)
             return true;
         if (head)
             strcpy(e->entry, entry);
         else if (e->entry[0])
-            count_line(line, e);
+            kf_histogram_line(h->line, e);
     }
     return e->entry[0];
 }
 
 /* ---- declared against executed ------------------------------------------------------------ */
 
-static inline int64_t edge_bytes(const kf_step *step)
+int64_t kf_step_edge(const kf_step *step)
 {
     int64_t sum = 0;
     for (int i = 0; i < step->use_count; i++)
@@ -122,32 +103,34 @@ static inline int64_t edge_bytes(const kf_step *step)
     return sum;
 }
 
-/* "" or what disagrees. */
-static inline const char *disagreement(const kf_step *step, const kf_cost *declared,
-                                       const executed *e, bool optimised)
+void kf_read_limits(const kf_cost *declared, int64_t edge, bool optimised, int64_t *least,
+                    int64_t *most)
 {
-    static char text[400];
-    const int64_t most = declared->bytes_requested + edge_bytes(step);
-    const int64_t least = !declared->exact ? 0
-                          : optimised      ? declared->bytes_read
-                                           : declared->bytes_requested;
+    *most = declared->bytes_requested + edge;
+    *least = !declared->exact ? 0 : optimised ? declared->bytes_read : declared->bytes_requested;
+}
+
+const char *kf_histogram_disagreement(const kf_step *step, const kf_cost *declared,
+                                      const kf_executed *e, bool optimised, char *text,
+                                      size_t bytes)
+{
+    int64_t least, most;
+    kf_read_limits(declared, kf_step_edge(step), optimised, &least, &most);
     text[0] = 0;
     if (strcmp(e->entry, step->entry))
-        snprintf(text, sizeof text, "kernel %s ran where the plan has %s", e->entry, step->entry);
+        snprintf(text, bytes, "kernel %s ran where the plan has %s", e->entry, step->entry);
     else if (e->unknown[0])
-        snprintf(text, sizeof text, "%s: a call with a global pointer that nobody weighs: %s",
-                 e->entry, e->unknown);
+        snprintf(text, bytes, "%s: a call with a global pointer that nobody weighs: %s", e->entry,
+                 e->unknown);
     else if (e->written != declared->bytes_written)
-        snprintf(text, sizeof text, "%s wrote %ld bytes, declared are %ld", e->entry, e->written,
+        snprintf(text, bytes, "%s wrote %ld bytes, declared are %ld", e->entry, e->written,
                  declared->bytes_written);
     else if (e->read < least || e->read > most)
-        snprintf(text, sizeof text, "%s read %ld bytes, declared are %ld to %ld", e->entry, e->read,
+        snprintf(text, bytes, "%s read %ld bytes, declared are %ld to %ld", e->entry, e->read,
                  least, most);
     else if (step->work.at_most ? e->specials > declared->specials
                                 : e->specials != declared->specials)
-        snprintf(text, sizeof text, "%s called %ld special functions, declared are %s%ld", e->entry,
+        snprintf(text, bytes, "%s called %ld special functions, declared are %s%ld", e->entry,
                  e->specials, step->work.at_most ? "at most " : "", declared->specials);
     return text;
 }
-
-#endif
