@@ -33,6 +33,7 @@ typedef struct kf_tensor_decl {
     kf_dtype dtype;    /* KF_NONE = the problem's dtype (f32, f16, bf16); else this one, always */
     const char *below; /* of indices: the dim that bounds them; random inputs keep to it */
     const char *scalar; /* an attribute: where it is not 0, the tensor is one element */
+    bool probabilities; /* what softmax gave: random rows are made to sum to 1 */
     const char *help;
 } kf_tensor_decl;
 

@@ -28,7 +28,8 @@ const char *kf_distribution_name(kf_distribution distribution);
  */
 void kf_inputs_fill(const kf_tensor *tensor, void *data, kf_distribution distribution,
                     uint64_t seed, int stream);
-/* Fills tensor i of a problem: indices where its declaration bounds them (.below), else as above.
+/* Fills tensor i of a problem: indices where its declaration bounds them (.below), rows that sum to
+ * 1 where it says so (.probabilities), else as above.
  * Indices are uniform, with the first and the last and, where the op has an attribute
  * `ignore_index`, that value among them; with KF_DIST_SPECIAL also some that are out of range. */
 void kf_inputs_fill_tensor(const kf_problem *problem, int i, void *data,
