@@ -242,7 +242,8 @@ struct kf_op {
     const char *(*choose)(const kf_problem *problem, const kf_target *target);
     /* Elements first .. first+count-1 (C order over the derived dims) of one output in double, each
      * with its bound. inputs[i] is the host copy of tensor i as stored (its own strides), NULL for
-     * outputs. */
+     * outputs. NaN with an infinite bound: whatever comes is right, as of a product of infinity
+     * and something that may have been flushed to 0. */
     kf_status (*reference)(const kf_problem *problem, const kf_error_model *error,
                            const void *const *inputs, int output, int64_t first, int64_t count,
                            double *value, double *bound);

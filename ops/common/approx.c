@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "approx.h"
+#include <math.h>
+
+#define U 0x1p-24
+#define FLUSH 0x1p-126 /* the smallest normal float: below it a result may be 0 */
+#define SQRT_HALF 0.70710678118654752440
+#define SQRT_2_OVER_PI 0.79788456080286535588
+
+/* Steepest ascents: silu' <= 1.0999, gelu' <= 1.1290, that of the form with tanh 1.1301. */
+#define SILU_SLOPE 1.1
+#define GELU_SLOPE 1.131
+
+/* Least magnitude that becomes infinite when rounded: the largest finite value and half an ulp. */
+static double overflow_from(kf_dtype dtype)
+{
+    const double u = kf_dtype_roundoff(dtype);
+    return kf_dtype_max(dtype) * ((2 - u) / (2 - 2 * u));
+}
+
+static const kf_approx anything = {.value = NAN, .error = INFINITY};
+
+static bool is_anything(kf_approx a)
+{
+    return isnan(a.value) && isinf(a.error);
+}
+
+/* A NaN stays one whatever meets it. */
+static kf_approx met(kf_approx a, kf_approx b)
+{
+    const bool nan = (isnan(a.value) && !is_anything(a)) || (isnan(b.value) && !is_anything(b));
+    return nan ? kf_approx_exact(NAN) : anything;
+}
+
+static kf_approx settle(double value, double error, kf_dtype dtype)
+{
+    const double least = overflow_from(dtype), size = fabs(value);
+    if (isnan(value) || size - error >= least)
+        return (kf_approx){.value = isnan(value) ? value : copysign(INFINITY, value)};
+    return size + error >= least ? anything : (kf_approx){.value = value, .error = error};
+}
+
+kf_approx kf_approx_exact(double value)
+{
+    return (kf_approx){.value = value};
+}
+
+kf_approx kf_approx_add(kf_approx a, kf_approx b)
+{
+    const double value = a.value + b.value;
+    if (is_anything(a) || is_anything(b))
+        return met(a, b);
+    if (!isfinite(value))
+        return kf_approx_exact(value);
+    return settle(value, a.error + b.error + U * fabs(value), KF_F32);
+}
+
+kf_approx kf_approx_sub(kf_approx a, kf_approx b)
+{
+    b.value = -b.value;
+    return kf_approx_add(a, b);
+}
+
+/* Not 0, but a device may have taken it for 0. */
+static bool may_vanish(kf_approx a)
+{
+    return (a.value != 0 || a.error != 0) && fabs(a.value) <= fmax(a.error, FLUSH);
+}
+
+kf_approx kf_approx_mul(kf_approx a, kf_approx b)
+{
+    const double value = a.value * b.value;
+    if (is_anything(a) || is_anything(b))
+        return met(a, b);
+    if ((isinf(a.value) && may_vanish(b)) || (isinf(b.value) && may_vanish(a)))
+        return anything;
+    if (!isfinite(value))
+        return kf_approx_exact(value);
+    const double error = fabs(a.value) * b.error + fabs(b.value) * a.error + a.error * b.error;
+    return settle(value, error + U * fabs(value) + FLUSH, KF_F32);
+}
+
+kf_approx kf_approx_stored(kf_approx a, kf_dtype dtype)
+{
+    if (dtype == KF_NONE || dtype == KF_F32 || !isfinite(a.value))
+        return a;
+    a = settle(a.value, a.error, dtype);
+    if (isfinite(a.value))
+        a.error += kf_dtype_roundoff(dtype) * fabs(a.value) + kf_dtype_floor(dtype);
+    return a;
+}
+
+void kf_approx_result(kf_approx a, kf_dtype dtype, double *value, double *bound)
+{
+    *value = a.value;
+    *bound = a.error;
+    if (isfinite(a.value))
+        *bound += kf_dtype_roundoff(dtype) * fabs(a.value) + kf_dtype_floor(dtype);
+}
+
+/* ---- activations ----------------------------------------------------------------------------- */
+
+/* x / (1 + e), e = exp(-w), where dw is the error of w. The exponential is within 3 ulp = 6 u, as
+ * exp2 its argument is rounded twice more; it counts for its share 1 - s = e / (1 + e) of the
+ * denominator. Sum u, division 2.5 ulp = 5 u, and one product more in the form of CPUs. Where the
+ * exponential overflows or the quotient's denominator is above 2^126, 0 comes for x s: within |x|
+ * 2^-126. */
+static kf_approx gate(double x, double w, double dw, bool exp2)
+{
+    const double e = exp(-w), share = isinf(e) ? 1 : e / (1 + e);
+    const double value = x / (1 + e), size = isfinite(w) ? fabs(w) : 0;
+    if (!isfinite(value))
+        return kf_approx_exact(value);
+    double error = fabs(value) * share * (dw + U * (6 + (exp2 ? 2 * size : 0)));
+    error += fabs(value) * 7 * U + fabs(x) * FLUSH;
+    return settle(value, error, KF_F32);
+}
+
+/* y of an x that carries an error itself. */
+static kf_approx shifted(kf_approx y, kf_approx x, double slope)
+{
+    if (is_anything(x))
+        return x;
+    if (isfinite(y.value))
+        y.error += slope * x.error;
+    return y;
+}
+
+kf_approx kf_approx_sigmoid(kf_approx x, bool exp2)
+{
+    return shifted(gate(1, x.value, 0, exp2), x, 0.25);
+}
+
+kf_approx kf_approx_silu(kf_approx x, bool exp2)
+{
+    return shifted(gate(x.value, x.value, 0, exp2), x, SILU_SLOPE);
+}
+
+/* x (1 + erf a) / 2, a = x / sqrt 2: erf within 16 ulp = 32 u, halved; a rounded twice, which moves
+ * erf by 2 u a erf'(a) <= u; its sum with 1 and the product u each. */
+kf_approx kf_approx_gelu_erf(kf_approx x)
+{
+    const double half =
+        x.value < 0 ? erfc(-x.value * SQRT_HALF) / 2 : (1 + erf(x.value * SQRT_HALF)) / 2;
+    const double value = x.value * half;
+    if (!isfinite(value))
+        return shifted(kf_approx_exact(value), x, GELU_SLOPE);
+    return shifted(settle(value, 19 * U * fabs(x.value) + FLUSH, KF_F32), x, GELU_SLOPE);
+}
+
+/* x / (1 + exp(-2 z)): z is a sum of two terms of one sign, each product of which is rounded, and
+ * its two constants: 7 u |2 z|. */
+kf_approx kf_approx_gelu_tanh(kf_approx x, bool exp2)
+{
+    const double v = x.value, w = 2 * SQRT_2_OVER_PI * (v + 0.044715 * v * v * v);
+    const double dw = isfinite(w) ? 7 * U * fabs(w) : 0;
+    return shifted(gate(v, w, dw, exp2), x, GELU_SLOPE);
+}
