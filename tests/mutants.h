@@ -23,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_MUTANTS = 64, MAX_MUTANT_CASES = 8, MAX_MUTANT_TEXT = 8192 };
+enum { MAX_MUTANTS = 128, MAX_MUTANT_CASES = 8, MAX_MUTANT_TEXT = 8192 };
 
 typedef struct mutant {
     char name[64], what[128], tier[64], file[128], inputs[128];
@@ -92,6 +92,17 @@ static inline int mutant_name_ends(const struct dirent *entry)
 {
     const char *dot = strrchr(entry->d_name, '.');
     return dot && !strcmp(dot, ".mutant");
+}
+
+/* Those whose first case is of the op; all where it is NULL. */
+static inline int mutants_of_op(mutant *list, int count, const char *op)
+{
+    int kept = 0;
+    for (int i = 0; i < count; i++)
+        if (!op ||
+            (!strncmp(list[i].cases[0], op, strlen(op)) && list[i].cases[0][strlen(op)] == ' '))
+            list[kept++] = list[i];
+    return kept;
 }
 
 /* In the order of their names; -1 when one of them is broken. */

@@ -183,6 +183,21 @@ static void check_inputs(subject *s, const int64_t *dims)
     }
 }
 
+/* Every named value of every attribute beside the usual one. */
+static void check_words(subject *s, const int64_t *dims)
+{
+    for (int a = 0; a < s->op->attribute_count; a++) {
+        const char *word = s->op->attributes[a].words;
+        for (int v = 0; word; v++, word = strchr(word, ' '), word += word != NULL) {
+            kf_case c = make_case(s, dims);
+            c.attribute[a] = (kf_attribute){.set = true, .i = v, .f = v};
+            if (v != (int)s->op->attributes[a].fallback)
+                for (int d = 0; d < KF_DIST_COUNT; d++)
+                    check_case(s, &c, (kf_distribution)d);
+        }
+    }
+}
+
 /* Zero rows, zero columns: success, nothing launched, nothing written. */
 static void check_empty(subject *s)
 {
@@ -205,6 +220,7 @@ static void every_shape_passes(void **state)
         check_lengths(s);
     check_views(s, small);
     check_inputs(s, small);
+    check_words(s, small);
     check_empty(s);
     if (!simulated(s)) {
         check_views(s, medium);

@@ -328,6 +328,7 @@ int main(int argc, char **argv)
     if (argc == 4 && !strcmp(argv[1], "--judge"))
         return child(argv[2], argv[3]);
     mutant_count = mutants_read(KF_SOURCE_DIR "/tests/mutants", mutants);
+    mutant_count = mutants_of_op(mutants, mutant_count, getenv("KFUSE_OP"));
     if (mutant_count < 1 || !mkdtemp(folder))
         return 1;
     snprintf(kernels, sizeof kernels, "%s/backends", folder);

@@ -24,6 +24,7 @@
 #include "histogram.h"
 
 enum { MAX_CASES = 1024 };
+#define VIEWS "rows=3 cols=1000"
 
 static char cases[MAX_CASES][LINE];
 static int case_count, refused;
@@ -232,26 +233,56 @@ static void add_case(const char *text)
         snprintf(cases[case_count++], LINE, "%s", text);
 }
 
-/* Two or three groups and a tail; short and long rows; padded rows and odd bases. */
+/* Padded rows and odd bases, another for each tensor: "stride.x=1003 stride.y=1001 offset.x=1". */
+static void put_views(const kf_op *op, char *text, size_t bytes)
+{
+    for (int i = 0; i < op->tensor_count; i++) {
+        const size_t used = strlen(text);
+        if (op->tensors[i].optional)
+            continue;
+        snprintf(text + used, bytes - used, " offset.%s=%d", op->tensors[i].name, i % 5 + 1);
+        if (strchr(op->tensors[i].dims, ' '))
+            snprintf(text + strlen(text), bytes - strlen(text), " stride.%s=%d",
+                     op->tensors[i].name, i % 2 ? 1001 + i / 2 : 1003 + i / 2);
+    }
+}
+
+/* Every named value of every attribute beside the usual one. */
+static void add_words(const kf_op *op, const char *variant, const char *dtype)
+{
+    for (int a = 0; a < op->attribute_count; a++) {
+        const kf_attribute_decl *decl = &op->attributes[a];
+        const char *word = decl->words;
+        for (int v = 0; word; v++, word = strchr(word, ' '), word += word != NULL) {
+            char text[LINE];
+            snprintf(text, sizeof text, "%s %s %s rows=4 cols=257 %s=%d", op->name, variant, dtype,
+                     decl->name, v);
+            if (v != (int)decl->fallback)
+                add_case(text);
+        }
+    }
+}
+
+/* Two or three groups and a tail; short and long rows; views. */
 static void add_op(const kf_op *op)
 {
-    static const char *const rows[] = {
-        "rows=7 cols=33",
-        "rows=4 cols=257",
-        "rows=37 cols=5",
-        "rows=2 cols=4096",
-        "rows=3 cols=1000 stride.x=1003 stride.y=1001 offset.x=1 offset.y=2",
-        "rows=2 cols=1 seed=3"};
+    static const char *const rows[] = {"rows=7 cols=33",   "rows=4 cols=257",      "rows=37 cols=5",
+                                       "rows=2 cols=4096", "rows=2 cols=1 seed=3", VIEWS};
     static const char *const flat[] = {"n=1", "n=33", "n=1000", "n=4097"};
     const bool is_flat = kf_op_dim_count(op) == 1;
     for (int v = 0; v < op->variant_count; v++)
-        for (int d = KF_F32; d <= KF_BF16; d++)
+        for (int d = KF_F32; d <= KF_BF16; d++) {
             for (int i = 0; i < (is_flat ? 4 : 6); i++) {
                 char text[LINE];
                 snprintf(text, sizeof text, "%s %s %s %s", op->name, op->variants[v].name,
                          kf_dtype_name((kf_dtype)d), is_flat ? flat[i] : rows[i]);
+                if (!is_flat && !strcmp(rows[i], VIEWS))
+                    put_views(op, text, sizeof text);
                 add_case(text);
             }
+            if (!is_flat)
+                add_words(op, op->variants[v].name, kf_dtype_name((kf_dtype)d));
+        }
 }
 
 int main(int argc, char **argv)
@@ -267,9 +298,10 @@ int main(int argc, char **argv)
         return required && *required ? 1 : 77;
     }
     target = info.target;
+    const char *only = getenv("KFUSE_OP");
     for (int o = 0; kf_ops[o]; o++)
         if (!kf_ops[o]->internal && kf_op_dim_count(kf_ops[o]) <= 2 &&
-            (!getenv("KFUSE_OP") || !strcmp(getenv("KFUSE_OP"), kf_ops[o]->name)))
+            (!only || !strcmp(only, kf_ops[o]->name)))
             add_op(kf_ops[o]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(planted_disagreements_are_seen),
