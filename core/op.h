@@ -161,9 +161,11 @@ typedef struct kf_scratch {
 
 /* What the plan does to accuracy; the reference turns it into bounds (testing.md 2). */
 typedef struct kf_error_model {
-    int64_t depth;    /* additions in the longest reduction: ceil(n/T) + log2(T) */
-    int64_t rescales; /* of an online sum; 0 = two-pass */
-    bool exp2;        /* exp(x) computed as exp2(x log2 e): the argument is rounded twice */
+    int64_t depth;        /* additions in the longest reduction: ceil(n/T) + log2(T) */
+    int64_t column_depth; /* ... in the longest sum over rows, which is another reduction where an
+                             op has both (gradients of weights): all of its stages together */
+    int64_t rescales;     /* of an online sum; 0 = two-pass */
+    bool exp2;            /* exp(x) computed as exp2(x log2 e): the argument is rounded twice */
     kf_dtype
         intermediate; /* storage of matrix-sized intermediates; KF_NONE = kept in f32 registers */
 } kf_error_model;
