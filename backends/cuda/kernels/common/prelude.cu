@@ -160,6 +160,21 @@ __device__ inline kf_pack kf_repack(const float *value)
 #endif
 }
 
+/* KF_VEC elements as they are stored, from wherever they lay. */
+__device__ inline kf_pack kf_pack_storage(const kf_storage *stored)
+{
+#if KF_DTYPE == KF_F32
+    return kf_pack_floats(stored);
+#else
+    kf_pack pack;
+    pack.x = stored[0] | (unsigned)stored[1] << 16;
+    pack.y = stored[2] | (unsigned)stored[3] << 16;
+    pack.z = stored[4] | (unsigned)stored[5] << 16;
+    pack.w = stored[6] | (unsigned)stored[7] << 16;
+    return pack;
+#endif
+}
+
 /* Every element the same. */
 __device__ inline kf_pack kf_splat(float value)
 {

@@ -186,6 +186,20 @@ static inline kf_pack kf_repack(const float *value)
 #endif
 }
 
+/* KF_VEC elements as they are stored, from wherever they lay. */
+static inline kf_pack kf_pack_storage(const kf_storage *stored)
+{
+#if KF_DTYPE == KF_F32
+    return kf_pack_floats(stored);
+#else
+    uint pair[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        pair[i] = stored[2 * i] | (uint)stored[2 * i + 1] << 16;
+    return vload4(0, pair);
+#endif
+}
+
 /* Every element the same. */
 static inline kf_pack kf_splat(float value)
 {
