@@ -20,6 +20,7 @@
 #include "../core/op.h"
 #include "../harness/verify.h"
 #include "optional_rig.h"
+#include "pick_device.h"
 #include "shapes.h"
 
 typedef struct bench_device {
@@ -112,25 +113,6 @@ static void check_case(subject *s, const kf_case *c, kf_distribution distributio
     if (!report.passed)
         fail_msg("%s (%s inputs): %s", text, kf_distribution_name(distribution), report.reason);
     s->ran++;
-}
-
-/* Sets the knobs of a text like "ONLINE=1 BLOCK=32"; false when the variant does not use them all.
- */
-static bool set_way(kf_case *c, const char *way)
-{
-    bool used = true;
-    while (way && *way) {
-        char name[40] = "";
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(way, "="), way);
-        const int knob = kf_op_knob(c->op, name);
-        assert_true(knob >= 0);
-        used &= kf_knob_used(&c->op->knobs[knob], c->variant->name);
-        c->config.knob[knob] = strtoll(strchr(way, '=') + 1, NULL, 10);
-        c->config.set[knob] = true;
-        way += strcspn(way, " ");
-        way += *way == ' ';
-    }
-    return used;
 }
 
 static kf_case make_case(const subject *s, const int64_t *dims)
@@ -316,16 +298,6 @@ static void reruns_are_bit_equal(void **state)
 }
 
 /* ---- devices and main --------------------------------------------------------------------- */
-
-static bool matches(const kf_device_info *info, const char *backend, const char *device)
-{
-    char uuid[33] = "";
-    for (int i = 0; info->has_uuid && i < 16; i++)
-        snprintf(uuid + 2 * i, 3, "%02x", info->uuid[i]);
-    return (!backend || !strcmp(info->backend, backend)) &&
-           (!device || !strcmp(info->id, device) || strcasestr(info->name, device) ||
-            !strcasecmp(uuid, device));
-}
 
 static void open_devices(const char *backend, const char *device)
 {

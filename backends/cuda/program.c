@@ -241,8 +241,8 @@ static void point_at(const kf_launch *launch, void **pointers)
             pointers[i] = (void *)(uintptr_t)&none;
         else
             pointers[i] = value->kind == KF_VALUE_BUFFER
-                          ? (void *)&((cuda_buffer *)value->as.buffer)->address
-                          : (void *)(uintptr_t)&value->as;
+                              ? (void *)&((cuda_buffer *)value->as.buffer)->address
+                              : (void *)(uintptr_t)&value->as;
     }
 }
 
