@@ -1,10 +1,11 @@
 /* label: compile */
 /* each: op */
 /* timeout: 1800 */
-/* Every entry of every op through NVRTC, without a GPU: every dtype and shape for the oldest
- * architecture that is claimed and for sm_90 (an `a` architecture where an entry needs one), bf16,
- * whose instructions differ most, for all that NVRTC knows, each value of each knob with the others
- * at their defaults for sm_90 in f32. KFUSE_LONG=1 builds all of it for all of them.
+/* Every entry of every op through NVRTC, without a GPU: every dtype and shape for sm_90 (an `a`
+ * architecture where an entry needs one), one shape for the oldest that is claimed and, in bf16,
+ * whose instructions differ most, for all that NVRTC knows; the least, the middle and the largest
+ * value of each knob, the others at their defaults, for sm_90 in f32. KFUSE_LONG=1 builds all of it
+ * for all of them.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <setjmp.h>
@@ -124,13 +125,16 @@ static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype
     const int64_t(*shape)[KF_MAX_DIMS] = kf_op_dim_count(op) > 2 ? heads : shapes;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int a = 0; a < arch_count; a++)
-            if ((i == 2 && dtype == KF_BF16) || archs[a] == 90 || a == 0 || getenv("KFUSE_LONG"))
+            if ((i == 2 && (dtype == KF_BF16 || a == 0)) || archs[a] == 90 || getenv("KFUSE_LONG"))
                 compile_one(op, variant, dtype, shape[i], NULL, archs[a], 16);
     compile_one(op, variant, dtype, shape[2], NULL, 90, 0);
     compile_optional(op, variant, dtype, shape[2]);
     for (int k = 0; k < op->knob_count; k++)
         for (int v = 0; kf_knob_used(&op->knobs[k], variant->name) && v < op->knobs[k].value_count;
              v++) {
+            const int last = op->knobs[k].value_count - 1;
+            if (v != 0 && v != last / 2 && v != last && !getenv("KFUSE_LONG"))
+                continue;
             char knobs[80];
             snprintf(knobs, sizeof knobs, "%s=%lld", op->knobs[k].name,
                      (long long)op->knobs[k].values[v]);
