@@ -106,6 +106,7 @@ if grep -qF 'Oclgrind is not here' <<< "$text"; then
     echo 'no simulator: the executed column was not tried'
 else
     says 'by the simulator on 32×512, because' 'layer_norm_fused_cpu' '✓'
+    if grep -qF 'layer_norm_scale_cpu' <<< "$text"; then says 'launches other kernels'; fi
     grep -qF 'NOT AS DECLARED' <<< "$text" && { echo "executed differs from declared: $text"; failed=1; }
     [ "$(grep -c '✓' <<< "$text")" -eq 6 ] || { echo "not six launches: $text"; failed=1; }
     expect 0 env OCL_ICD_VENDORS="$work/empty" CUDA_VISIBLE_DEVICES= "$kfuse" lesson memory_analysis --shape=7x33

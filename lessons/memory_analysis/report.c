@@ -50,6 +50,16 @@ static void executed_line(const kf_gather *g, const kf_simulation *s, int i)
             kf_simulation_agrees(s, i) ? kf_lesson_tick(g->context) : "NOT AS DECLARED");
 }
 
+/* A small shape, or the simulator's own limits, may take kernels that the plan above does not. */
+static bool same_kernels(const kf_traffic *t)
+{
+    bool same = t->simulation.count == t->plan->step_count;
+    for (int i = 0; same && i < t->plan->step_count; i++) {
+        same = strcmp(t->simulation.declared[i].entry, t->plan->step[i].entry) == 0;
+    }
+    return same;
+}
+
 static void executed(const kf_gather *g, const kf_traffic *t)
 {
     const kf_simulation *s = &t->simulation;
@@ -62,10 +72,11 @@ static void executed(const kf_gather *g, const kf_traffic *t)
     kf_lesson_shape(g->context, &s->test, shape, sizeof shape);
     fprintf(out,
             "  Executed: every load and store of the OpenCL kernels, counted by the simulator on "
-            "%s%s%s.\n  Declared is what its own plan says there.\n",
+            "%s%s%s.\n  Declared is what its own plan says there%s.\n",
             shape,
             s->smaller ? ", because the shape asked for is too large for an interpreter" : "",
-            s->other_knobs ? ", with its own knobs" : "");
+            s->other_knobs ? ", with its own knobs" : "",
+            same_kernels(t) ? "" : ", and that plan launches other kernels than the one above");
     fprintf(out, "    %-*s %17s %9s %11s %9s\n", NAME, "LAUNCH, bytes", "READ: declared",
             "executed", "WRITTEN: d.", "executed");
     for (int i = 0; i < s->count; i++) {
