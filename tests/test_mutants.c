@@ -1,5 +1,5 @@
 /* label: opencl simulate */
-/* timeout: 900 */
+/* timeout: 1800 */
 /* Planted faults: kernels that are wrong in one place, each of which some tier must catch, else
  * that tier proves nothing. tests/mutants/ holds them; the tiers are
  *   value      kf_verify on PoCL
