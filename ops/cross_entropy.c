@@ -310,7 +310,7 @@ static kf_status fits_fused(const kf_problem *problem, const kf_config *config,
                             const kf_target *target)
 {
     return kf_cross_entropy_of(problem).gradient ? kf_row_fits_fused(problem, config, target)
-                                                 : kf_row_fits_unfused(problem, config, target);
+                                                 : kf_row_fits_read(problem, config, target);
 }
 
 static const kf_variant variants[] = {

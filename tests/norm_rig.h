@@ -171,6 +171,35 @@ static void the_reference_is_the_formula(void **state)
     kf_plan_close(plan);
 }
 
+/* Mistake: an infinite weight's sign is asked of a normalised value that rounding may make 0. */
+static void an_infinite_weight_of_nearly_nothing_is_left_open(void **state)
+{
+    static const float x[] = {1, 1, 1, 1.0000001f}, zero[] = {0, 1, 1, 1}, none[4];
+    static const float weight[] = {INFINITY, INFINITY, INFINITY, INFINITY};
+    const bool layer = tensor("bias") >= 0, added = tensor("residual") >= 0;
+    const kf_target target = target_of(0);
+    const void *inputs[KF_MAX_TENSORS] = {NULL};
+    double value[4], bound[4];
+    kf_plan *plan;
+    (void)state;
+    inputs[tensor("x")] = layer ? x : zero;
+    inputs[tensor("weight")] = weight;
+    if (added)
+        inputs[tensor("residual")] = none;
+    assert_int_equal(open_plan("unfused", KF_F32, (int64_t[]){1, 4}, "weight", &target, &plan),
+                     KF_OK);
+    assert_int_equal(plan->problem.op->reference(&plan->problem, &plan->error, inputs, tensor("y"),
+                                                 0, 4, value, bound),
+                     KF_OK);
+    if (layer) {
+        assert_true(bound[0] < 0);
+    } else { /* no mean was taken off: 0 is 0 */
+        assert_true(isnan(value[0]) && bound[0] == 0);
+        assert_true(value[1] == (double)INFINITY && bound[1] == 0);
+    }
+    kf_plan_close(plan);
+}
+
 /* Mistake: axes that do not form rows are computed all the same; an axis that is not there. */
 static void axes_fold_into_rows(void **state)
 {
@@ -228,6 +257,7 @@ static int norm_tests(void)
         cmocka_unit_test(fused_moves_every_element_once),
         cmocka_unit_test(optional_tensors_cost_what_they_hold),
         cmocka_unit_test(the_reference_is_the_formula),
+        cmocka_unit_test(an_infinite_weight_of_nearly_nothing_is_left_open),
         cmocka_unit_test(axes_fold_into_rows),
         cmocka_unit_test(eps_is_checked),
     };

@@ -100,12 +100,36 @@ static void clusters_are_asked_for_by_capability(void **state)
     }
 }
 
+/* Mistake: a device that ends its loops silently is given longer ones, and leaves results out. */
+static void a_device_that_ends_its_loops_gets_no_longer_ones(void **state)
+{
+    static const char *const by_item[] = {"unfused", "fused_cpu"};
+    kf_target target = target_of(0);
+    kf_plan *plan;
+    (void)state;
+    target.capabilities = KF_CAP_CPU;
+    target.max_turns = 65535;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(open_plan(by_item[i], KF_F32, 4, 131072, &target, &plan), KF_OK);
+        kf_plan_close(plan);
+        assert_int_equal(open_plan(by_item[i], KF_F32, 4, 1048576, &target, &plan), KF_UNSUPPORTED);
+        assert_non_null(strstr(kf_error(), "65535"));
+    }
+    assert_int_equal(open_plan(NULL, KF_F32, 4, 1048576, &target, &plan), KF_OK);
+    assert_string_equal(plan->variant->name, "fused");
+    kf_plan_close(plan);
+    target.max_turns = 0;
+    assert_int_equal(open_plan("fused_cpu", KF_F32, 4, 1048576, &target, &plan), KF_OK);
+    kf_plan_close(plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_width_has_a_plan_in_every_variant),
         cmocka_unit_test(rows_are_read_once_where_they_fit),
         cmocka_unit_test(clusters_are_asked_for_by_capability),
+        cmocka_unit_test(a_device_that_ends_its_loops_gets_no_longer_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) ? 1 : 0;
 }

@@ -1,5 +1,5 @@
 /* Which OpenCL devices there are and what they can do: asked from the driver, never looked up by
- * name (the one exception is the simulator, which has no property that gives it away).
+ * name (the exceptions are the simulator and llvmpipe's loops, which no property gives away).
  * SPDX-License-Identifier: Apache-2.0 */
 #include "opencl.h"
 
@@ -243,6 +243,9 @@ void opencl_describe(const opencl_place *place, kf_device_info *info)
     copy_text(info->driver, sizeof info->driver, both);
     describe_limits(device, &info->target);
     info->target.capabilities = capabilities_of(device, info);
+    /* Its compiled code leaves every loop, without a word, when a work-item's turns are used up. */
+    if (!strncmp(info->name, "llvmpipe", 8))
+        info->target.max_turns = 65535;
     if (nvidia)
         describe_nvidia(device, info);
     describe_address(device, nvidia, info);

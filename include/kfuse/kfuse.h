@@ -116,6 +116,7 @@ typedef struct kf_target { /* limits and capabilities as plain data: all that a 
     int64_t memory_bytes;
     int64_t max_buffer_bytes; /* one allocation */
     int64_t max_groups;       /* groups of one launch */
+    int64_t max_turns;        /* of all loops of a work-item, after which they end; 0 = no limit */
     int base_alignment;       /* bytes; of a fresh buffer */
 } kf_target;
 

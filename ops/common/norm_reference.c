@@ -3,9 +3,11 @@
  *
  *     em = (d + 1) u mean|x|                              error of the mean
  *     layer norm   |w| r (u |x - m| + em) + |z| (((d + 5) u + (em r)^2) / 2 + 8 u) + u |y|
- *       joined from parts: 2 em in the first term, and + |z| u k (2 + d / 2), k = sqrt(var + m^2) /
- * sigma RMS norm     |z| u ((d + 3) / 2 + 6) + u |y| mean         em                       rstd   r
- * times the factor of |z|
+ *       joined from parts: 2 em in the first term,
+ *       and + |z| u k (2 + d / 2), k = sqrt(var + m^2) / sigma
+ *     RMS norm     |z| u ((d + 3) / 2 + 6) + u |y|
+ *     mean         em
+ *     rstd         r times the factor of |z|
  *
  * and, where x - m and z are stored in 16 bits on the way, their rounding: u_s each, which the
  * squares of the stored x - m carry into r once more. SPDX-License-Identifier: Apache-2.0 */
@@ -80,22 +82,34 @@ static row_moments moments_of(const double *x, int64_t cols, const kf_norm *n,
     return m;
 }
 
-/* One result and the error before it is stored. */
-static void element(double x, const row_moments *m, const kf_norm *n, const kf_error_model *error,
-                    double weight, double bias, double *value, double *bound)
+/* The normalised value before its weight, and the error that it carries. */
+static double normal_of(double x, const row_moments *m, const kf_norm *n,
+                        const kf_error_model *error, double *bound)
 {
-    const double away = x - m->mean, z = away * m->rstd * weight;
+    const double away = x - m->mean, normal = away * m->rstd;
     const double centre =
         n->centred ? U * fabs(away) + (error->rescales ? 2 : 1) * m->mean_error : 0;
-    *value = z + bias;
-    *bound = fabs(weight) * m->rstd * centre + fabs(z) * m->rstd_error + U * fabs(*value);
+    *bound = m->rstd * centre + fabs(normal) * m->rstd_error;
     if (stored_in_16(error)) {
         const double u = kf_dtype_roundoff(error->intermediate),
                      f = kf_dtype_floor(error->intermediate);
-        *bound += fabs(z) * u * (n->centred ? 2 : 1) * (1 + u); /* x - m and z */
-        *bound += fabs(weight) * f * (1 + (n->centred ? m->rstd : 0));
-        *bound += fabs(z) * m->rstd_error * u;
+        *bound += fabs(normal) * u * (n->centred ? 2 : 1) * (1 + u); /* x - m and z */
+        *bound += f * (1 + (n->centred ? m->rstd : 0));
+        *bound += fabs(normal) * m->rstd_error * u;
     }
+    return normal;
+}
+
+/* One result and the error before it is stored; negative: anything may come. */
+static void element(double x, const row_moments *m, const kf_norm *n, const kf_error_model *error,
+                    double weight, double bias, double *value, double *bound)
+{
+    double carried;
+    const double normal = normal_of(x, m, n, error, &carried);
+    *value = normal * weight + bias;
+    *bound = fabs(weight) * carried + U * fabs(*value);
+    if (!isfinite(*value)) /* a normalised value that may be 0 times infinity: either sign or NaN */
+        *bound = isinf(weight) && fabs(normal) < carried ? -1 : 0;
 }
 
 static void result_row(const kf_problem *p, const kf_norm *n, const kf_error_model *error,
@@ -109,9 +123,7 @@ static void result_row(const kf_problem *p, const kf_norm *n, const kf_error_mod
         const double w = weighted ? n->offset + kf_load(inputs[n->weight], p->dtype, first + i) : 1;
         const double b = biased ? kf_load(inputs[n->bias], p->dtype, first + i) : 0;
         element(x[first + i], &m, n, error, w, b, &value[i], &bound[i]);
-        if (!isfinite(value[i]))
-            bound[i] = 0;
-        else
+        if (isfinite(value[i]))
             bound[i] += kf_dtype_roundoff(p->dtype) * fabs(value[i]) + kf_dtype_floor(p->dtype);
     }
 }

@@ -283,7 +283,7 @@ const char *kf_row_choose(const kf_problem *problem, const kf_target *target)
 {
     kf_config fused = {.set = {false}}, cluster = {.set = {false}};
     if (target->capabilities & KF_CAP_CPU)
-        return "fused_cpu";
+        return kf_row_fits_cpu(problem, &fused, target) == KF_OK ? "fused_cpu" : "fused";
     if (!(target->capabilities & KF_CAP_CLUSTERS) || problem->empty)
         return "fused";
     kf_row_defaults_fused(problem, target, &fused);
@@ -359,16 +359,40 @@ kf_status kf_row_fits_cluster(const kf_problem *problem, const kf_config *config
     return status == KF_OK ? check_on_chip(&s, config, target) : status;
 }
 
-kf_status kf_row_fits_unfused(const kf_problem *problem, const kf_config *config,
-                              const kf_target *target)
+kf_status kf_row_fits_read(const kf_problem *problem, const kf_config *config,
+                           const kf_target *target)
 {
     const kf_status status = check_cols(problem);
     return status == KF_OK ? check_threads(config, target) : status;
 }
 
+enum { MOST_WALKS = 3 }; /* of a row by fused_cpu */
+
+/* Entries of CPU devices walk a row `walks` times, eight columns a turn. */
+static kf_status check_walks(const kf_problem *problem, const kf_target *target, int64_t walks)
+{
+    const int64_t turns = walks * (problem->dim[KF_COLS] / 8 + 7);
+    if (!target->max_turns || turns <= target->max_turns)
+        return KF_OK;
+    return kf_fail(KF_UNSUPPORTED,
+                   "a row of %lld columns takes %lld turns of a work-item's loops, and this device "
+                   "ends them after %lld: variant fused takes any width",
+                   (long long)problem->dim[KF_COLS], (long long)turns,
+                   (long long)target->max_turns);
+}
+
+kf_status kf_row_fits_unfused(const kf_problem *problem, const kf_config *config,
+                              const kf_target *target)
+{
+    const kf_status status = kf_row_fits_read(problem, config, target);
+    return status == KF_OK && target->capabilities & KF_CAP_CPU ? check_walks(problem, target, 1)
+                                                                : status;
+}
+
 kf_status kf_row_fits_cpu(const kf_problem *problem, const kf_config *config,
                           const kf_target *target)
 {
-    (void)config, (void)target;
-    return check_cols(problem);
+    (void)config;
+    const kf_status status = check_cols(problem);
+    return status == KF_OK ? check_walks(problem, target, MOST_WALKS) : status;
 }

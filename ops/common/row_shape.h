@@ -71,6 +71,8 @@ kf_status kf_row_fits_fused(const kf_problem *problem, const kf_config *config,
                             const kf_target *target);
 kf_status kf_row_fits_cluster(const kf_problem *problem, const kf_config *config,
                               const kf_target *target);
+kf_status kf_row_fits_read(const kf_problem *problem, const kf_config *config,
+                           const kf_target *target);
 kf_status kf_row_fits_unfused(const kf_problem *problem, const kf_config *config,
                               const kf_target *target);
 kf_status kf_row_fits_cpu(const kf_problem *problem, const kf_config *config,

@@ -29,12 +29,11 @@ add_rms_norm_add_cpu(const __global kf_storage *restrict x, long x_offset,
                      long rows, long cols, long x_stride, long residual_stride,
                      long residual_out_stride)
 {
-    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
-    if (row >= rows)
-        return;
-    for (long i = 0; i < cols; i++)
-        kf_store(residual_out, residual_out_offset + row * residual_out_stride + i,
-                 kf_load(x, x_offset + row * x_stride + i) +
-                     kf_load(residual, residual_offset + row * residual_stride + i));
+    const long row = norm_item_row(rows);
+    if (row >= 0)
+        norm_item_step_add(x + x_offset + row * x_stride,
+                           residual + residual_offset + row * residual_stride,
+                           residual_out + residual_out_offset + row * residual_out_stride,
+                           (int)cols);
 }
 #endif

@@ -97,15 +97,10 @@ layer_norm_row_mean_cpu(const __global kf_storage *restrict x, long x_offset,
                         __global float *restrict mean, long mean_offset, long rows, long cols,
                         long x_stride)
 {
-    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
-    if (row >= rows)
-        return;
-    float sum = 0.0f;
-    for (long i = 0; i < cols; i++) {
-        const float value = kf_load(x, x_offset + row * x_stride + i);
-        sum += value;
-    }
-    mean[mean_offset + row] = sum / (float)cols;
+    const long row = norm_item_row(rows);
+    if (row >= 0)
+        mean[mean_offset + row] =
+            norm_item_step_sum(x + x_offset + row * x_stride, (int)cols, false) / (float)cols;
 }
 #endif
 
@@ -116,13 +111,10 @@ layer_norm_subtract_cpu(const __global kf_storage *restrict x, long x_offset,
                         __global kf_storage *restrict centred, long centred_offset, long rows,
                         long cols, long x_stride)
 {
-    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
-    if (row >= rows)
-        return;
-    const float centre = mean[mean_offset + row];
-    for (long i = 0; i < cols; i++)
-        kf_store(centred, centred_offset + row * cols + i,
-                 kf_load(x, x_offset + row * x_stride + i) - centre);
+    const long row = norm_item_row(rows);
+    if (row >= 0)
+        norm_item_step_scale(x + x_offset + row * x_stride, centred + centred_offset + row * cols,
+                             (int)cols, mean[mean_offset + row], 1.0f);
 }
 #endif
 
@@ -132,15 +124,12 @@ layer_norm_row_rstd_cpu(__global float *restrict rstd, long rstd_offset,
                         const __global kf_storage *restrict centred, long centred_offset, long rows,
                         long cols, float eps)
 {
-    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
-    if (row >= rows)
-        return;
-    float sum = 0.0f;
-    for (long i = 0; i < cols; i++) {
-        const float value = kf_load(centred, centred_offset + row * cols + i);
-        sum += value * value;
-    }
-    rstd[rstd_offset + row] = rsqrt(sum / (float)cols + eps);
+    const long row = norm_item_row(rows);
+    if (row >= 0)
+        rstd[rstd_offset + row] =
+            rsqrt(norm_item_step_sum(centred + centred_offset + row * cols, (int)cols, true) /
+                      (float)cols +
+                  eps);
 }
 #endif
 
@@ -151,13 +140,10 @@ layer_norm_scale_cpu(__global kf_storage *restrict to, long to_offset,
                      const __global kf_storage *restrict centred, long centred_offset, long rows,
                      long cols, long to_stride)
 {
-    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
-    if (row >= rows)
-        return;
-    const float scale = rstd[rstd_offset + row];
-    for (long i = 0; i < cols; i++)
-        kf_store(to, to_offset + row * to_stride + i,
-                 kf_load(centred, centred_offset + row * cols + i) * scale);
+    const long row = norm_item_row(rows);
+    if (row >= 0)
+        norm_item_step_scale(centred + centred_offset + row * cols, to + to_offset + row * to_stride,
+                             (int)cols, 0.0f, rstd[rstd_offset + row]);
 }
 #endif
 
@@ -169,16 +155,11 @@ layer_norm_affine_cpu(const __global kf_storage *restrict weight, long weight_of
                       const __global kf_storage *restrict normal, long normal_offset, long rows,
                       long cols, long y_stride)
 {
-    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
-    if (row >= rows)
-        return;
-    for (long i = 0; i < cols; i++) {
-        float value = kf_load(normal, normal_offset + row * cols + i);
-        if (weight)
-            value *= kf_load(weight, weight_offset + i);
-        if (bias)
-            value += kf_load(bias, bias_offset + i);
-        kf_store(y, y_offset + row * y_stride + i, value);
-    }
+    const long row = norm_item_row(rows);
+    if (row >= 0)
+        norm_item_step_affine(normal + normal_offset + row * cols,
+                              weight ? weight + weight_offset : weight,
+                              bias ? bias + bias_offset : bias, y + y_offset + row * y_stride,
+                              (int)cols, 0.0f);
 }
 #endif

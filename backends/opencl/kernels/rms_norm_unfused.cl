@@ -62,15 +62,11 @@ rms_norm_row_rstd_cpu(const __global kf_storage *restrict x, long x_offset,
                       __global float *restrict rstd, long rstd_offset, long rows, long cols,
                       long x_stride, float eps)
 {
-    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
-    if (row >= rows)
-        return;
-    float sum = 0.0f;
-    for (long i = 0; i < cols; i++) {
-        const float value = kf_load(x, x_offset + row * x_stride + i);
-        sum += value * value;
-    }
-    rstd[rstd_offset + row] = rsqrt(sum / (float)cols + eps);
+    const long row = norm_item_row(rows);
+    if (row >= 0)
+        rstd[rstd_offset + row] =
+            rsqrt(norm_item_step_sum(x + x_offset + row * x_stride, (int)cols, true) / (float)cols +
+                  eps);
 }
 #endif
 
@@ -81,13 +77,10 @@ rms_norm_scale_cpu(const __global kf_storage *restrict x, long x_offset,
                    const __global float *restrict rstd, long rstd_offset, long rows, long cols,
                    long x_stride, long to_stride)
 {
-    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
-    if (row >= rows)
-        return;
-    const float scale = rstd[rstd_offset + row];
-    for (long i = 0; i < cols; i++)
-        kf_store(to, to_offset + row * to_stride + i,
-                 kf_load(x, x_offset + row * x_stride + i) * scale);
+    const long row = norm_item_row(rows);
+    if (row >= 0)
+        norm_item_step_scale(x + x_offset + row * x_stride, to + to_offset + row * to_stride,
+                             (int)cols, 0.0f, rstd[rstd_offset + row]);
 }
 #endif
 
@@ -98,12 +91,9 @@ rms_norm_affine_cpu(const __global kf_storage *restrict weight, long weight_offs
                     const __global kf_storage *restrict normal, long normal_offset, long rows,
                     long cols, long y_stride, float offset)
 {
-    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
-    if (row >= rows)
-        return;
-    for (long i = 0; i < cols; i++)
-        kf_store(y, y_offset + row * y_stride + i,
-                 kf_load(normal, normal_offset + row * cols + i) *
-                     (offset + kf_load(weight, weight_offset + i)));
+    const long row = norm_item_row(rows);
+    if (row >= 0)
+        norm_item_step_affine(normal + normal_offset + row * cols, weight + weight_offset, 0,
+                              y + y_offset + row * y_stride, (int)cols, offset);
 }
 #endif

@@ -151,4 +151,72 @@ static inline void norm_step_add(const norm_strip *s, const __global kf_storage 
             kf_store(to, column, kf_load(x, column) + kf_load(residual, column));
     }
 }
+
+/* ---- one row per work-item: CPU devices ----------------------------------------------------- */
+
+/* This work-item's row of a matrix; negative: it has none. */
+static inline long norm_item_row(long rows)
+{
+    const long row = (long)(uint)get_group_id(0) * BLOCK + (int)get_local_id(0);
+    return row < rows ? row : -1;
+}
+
+/* A row's sum, or sum of squares; two chains hide the latency of the addition. */
+static inline float norm_item_step_sum(const __global kf_storage *row, int cols, bool squares)
+{
+    float8 even = 0.0f, odd = 0.0f;
+    int i = 0;
+    for (; i + 16 <= cols; i += 16) {
+        const float8 a = kf_load8(row, i), b = kf_load8(row, i + 8);
+        even += squares ? a * a : a;
+        odd += squares ? b * b : b;
+    }
+    float sum = kf_item_sum(even + odd);
+    for (; i < cols; i++) {
+        const float value = kf_load(row, i);
+        sum += squares ? value * value : value;
+    }
+    return sum;
+}
+
+static inline void norm_item_step_scale(const __global kf_storage *from, __global kf_storage *to,
+                                        int cols, float centre, float scale)
+{
+    int i = 0;
+    for (; i + 8 <= cols; i += 8)
+        kf_store8(to, i, (kf_load8(from, i) - centre) * scale);
+    for (; i < cols; i++)
+        kf_store(to, i, (kf_load(from, i) - centre) * scale);
+}
+
+static inline void norm_item_step_affine(const __global kf_storage *from,
+                                         const __global kf_storage *weight,
+                                         const __global kf_storage *bias, __global kf_storage *y,
+                                         int cols, float offset)
+{
+    int i = 0;
+    for (; i + 8 <= cols; i += 8) {
+        float8 value = kf_load8(from, i);
+        if (weight)
+            value *= offset + kf_load8(weight, i);
+        if (bias)
+            value += kf_load8(bias, i);
+        kf_store8(y, i, value);
+    }
+    for (; i < cols; i++) {
+        const float value = kf_load(from, i) * (weight ? offset + kf_load(weight, i) : 1.0f);
+        kf_store(y, i, value + (bias ? kf_load(bias, i) : 0.0f));
+    }
+}
+
+static inline void norm_item_step_add(const __global kf_storage *x,
+                                      const __global kf_storage *residual, __global kf_storage *to,
+                                      int cols)
+{
+    int i = 0;
+    for (; i + 8 <= cols; i += 8)
+        kf_store8(to, i, kf_load8(x, i) + kf_load8(residual, i));
+    for (; i < cols; i++)
+        kf_store(to, i, kf_load(x, i) + kf_load(residual, i));
+}
 #endif
