@@ -54,6 +54,22 @@ __device__ inline float norm_added(float x, float residual)
     return kf_decode(kf_encode(x + residual));
 }
 
+/* Weights are asked for with the row, so that they are there when its moments are: 6 % where rows
+ * are too few to hide a second wait (RMS norm bf16 8192x512 on an H200: 5.84 against 6.23 us), nothing
+ * at 16384x4096 f32 (130.5 against 130.7). Only where registers for both are left: 8 for each vector
+ * beside 32 others, of 64 Ki on a unit. */
+#ifdef VECS
+#define EARLY                                                                                      \
+    (WEIGHT && ALIGNED && BLOCK * LEAST_GROUPS * (32 + 8 * REGISTER_VECS) <= 65536)
+#else
+#define EARLY 0
+#endif
+#if EARLY
+#define EARLY_WEIGHT(i) (&weight[i])
+#else
+#define EARLY_WEIGHT(i) 0
+#endif
+
 /* ---- one vector ---------------------------------------------------------------------------- */
 
 #ifdef THREADS_PER_ROW
@@ -115,15 +131,15 @@ __device__ inline void norm_columns(const kf_storage *from, int column, float *v
 #endif
 }
 
-/* The result of a vector that begins at `column`. Weight and bias are fetched here, after the row's
- * moments are known. Asked for before the row they are there in time, but take registers: nothing won
- * at 16384x4096 f32 (130.5 against 130.7 us), 6 % at rows too few to hide the wait (RMS norm bf16
- * 8192x512: 5.84 against 6.23 us). */
+/* The result of a vector that begins at `column`; `early` is its weight where that was fetched before
+ * the row, else null. */
 __device__ inline kf_pack norm_result(const norm_row *row, int column, kf_pack pack, norm_moments m,
-                        unsigned zero)
+                                      unsigned zero, const kf_pack *early)
 {
     float value[KF_VEC], weight[KF_VEC], bias[KF_VEC];
-    if (WEIGHT)
+    if (EARLY && early)
+        kf_unpack(*early, weight);
+    else if (WEIGHT)
         norm_columns(row->weight, column, weight);
     if (BIAS)
         norm_columns(row->bias, column, bias);
@@ -274,6 +290,12 @@ __device__ inline void norm_on_chip(const kf_place *p, const norm_row *row, int 
     kf_held held;
     held.parked = local_memory;
     kf_hold(&held, p, row->x, 0.0f);
+#if EARLY
+    kf_pack weight[REGISTER_VECS];
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        weight[i] = kf_fetch(row->weight + p->first, kf_vector(p, i), HELD_END(p), 0.0f);
+#endif
 #if ADDED
     norm_hold_added(&held, p, row);
 #endif
@@ -286,14 +308,14 @@ __device__ inline void norm_on_chip(const kf_place *p, const norm_row *row, int 
         if (kf_has(p, i))
             kf_row_put(p, row->y, i,
                        norm_result(row, p->first + kf_vector(p, i) * KF_VEC, held.data[i], m,
-                                   zero_again),
+                                   zero_again, EARLY_WEIGHT(i)),
                        together);
 #pragma unroll 2
     for (int i = 0; i < LOCAL_VECS; i++)
         if (kf_has(p, REGISTER_VECS + i))
             kf_row_put(p, row->y, REGISTER_VECS + i,
                        norm_result(row, p->first + kf_vector(p, REGISTER_VECS + i) * KF_VEC,
-                                   *kf_parked(&held, i), m, zero_again),
+                                   *kf_parked(&held, i), m, zero_again, 0),
                        together);
 #pragma unroll
     for (int i = 0; i < EDGES; i++) {
@@ -389,7 +411,7 @@ __device__ inline void norm_online_write(const kf_place *p, const norm_row *row,
         pack = norm_pack_added(pack, norm_fetch(row->residual + p->first, v, p->vectors, in));
         kf_put(row->residual_out + p->first, v, pack, out);
 #endif
-        kf_put(row->y + p->first, v, norm_result(row, p->first + v * KF_VEC, pack, m, 0),
+        kf_put(row->y + p->first, v, norm_result(row, p->first + v * KF_VEC, pack, m, 0, 0),
                together);
     }
 }

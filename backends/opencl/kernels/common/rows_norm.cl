@@ -55,6 +55,22 @@ static inline float norm_added(float x, float residual)
     return kf_decode(kf_encode(x + residual));
 }
 
+/* Weights are asked for with the row, so that they are there when its moments are: 6 % where rows
+ * are too few to hide a second wait (RMS norm bf16 8192x512 on an H200: 5.84 against 6.23 us), nothing
+ * at 16384x4096 f32 (130.5 against 130.7). Only where registers for both are left: 8 for each vector
+ * beside 32 others, of 64 Ki on a unit. */
+#ifdef VECS
+#define EARLY                                                                                      \
+    (WEIGHT && ALIGNED && BLOCK * LEAST_GROUPS * (32 + 8 * REGISTER_VECS) <= 65536)
+#else
+#define EARLY 0
+#endif
+#if EARLY
+#define EARLY_WEIGHT(i) (&weight[i])
+#else
+#define EARLY_WEIGHT(i) 0
+#endif
+
 /* ---- one vector ---------------------------------------------------------------------------- */
 
 #ifdef THREADS_PER_ROW
@@ -116,15 +132,15 @@ static inline void norm_columns(const __global kf_storage *from, int column, flo
 #endif
 }
 
-/* The result of a vector that begins at `column`. Weight and bias are fetched here, after the row's
- * moments are known. Asked for before the row they are there in time, but take registers: nothing won
- * at 16384x4096 f32 (130.5 against 130.7 us), 6 % at rows too few to hide the wait (RMS norm bf16
- * 8192x512: 5.84 against 6.23 us). */
+/* The result of a vector that begins at `column`; `early` is its weight where that was fetched before
+ * the row, else null. */
 static inline kf_pack norm_result(const norm_row *row, int column, kf_pack pack, norm_moments m,
-                        uint zero)
+                                  uint zero, const kf_pack *early)
 {
     float value[KF_VEC], weight[KF_VEC], bias[KF_VEC];
-    if (WEIGHT)
+    if (EARLY && early)
+        kf_unpack(*early, weight);
+    else if (WEIGHT)
         norm_columns(row->weight, column, weight);
     if (BIAS)
         norm_columns(row->bias, column, bias);
@@ -291,6 +307,12 @@ static inline void norm_on_chip(const kf_place *p, const norm_row *row, int cols
     kf_held held;
     held.parked = local_memory;
     kf_hold(&held, p, row->x, 0.0f);
+#if EARLY
+    kf_pack weight[REGISTER_VECS];
+#pragma unroll
+    for (int i = 0; i < REGISTER_VECS; i++)
+        weight[i] = kf_fetch(row->weight + p->first, kf_vector(p, i), HELD_END(p), 0.0f);
+#endif
 #if ADDED
     norm_hold_added(&held, p, row);
 #endif
@@ -303,14 +325,14 @@ static inline void norm_on_chip(const kf_place *p, const norm_row *row, int cols
         if (kf_has(p, i))
             kf_row_put(p, row->y, i,
                        norm_result(row, p->first + kf_vector(p, i) * KF_VEC, held.data[i], m,
-                                   zero_again),
+                                   zero_again, EARLY_WEIGHT(i)),
                        together);
 #pragma unroll 2
     for (int i = 0; i < LOCAL_VECS; i++)
         if (kf_has(p, REGISTER_VECS + i))
             kf_row_put(p, row->y, REGISTER_VECS + i,
                        norm_result(row, p->first + kf_vector(p, REGISTER_VECS + i) * KF_VEC,
-                                   *kf_parked(&held, i), m, zero_again),
+                                   *kf_parked(&held, i), m, zero_again, 0),
                        together);
 #pragma unroll
     for (int i = 0; i < EDGES; i++) {
@@ -424,7 +446,7 @@ static inline void norm_online_write(const kf_place *p, const norm_row *row, nor
         pack = norm_pack_added(pack, norm_fetch(row->residual + p->first, v, p->vectors, in));
         kf_put(row->residual_out + p->first, v, pack, out);
 #endif
-        kf_put(row->y + p->first, v, norm_result(row, p->first + v * KF_VEC, pack, m, 0),
+        kf_put(row->y + p->first, v, norm_result(row, p->first + v * KF_VEC, pack, m, 0, 0),
                together);
     }
 }
@@ -488,19 +510,18 @@ static inline float8 norm_item_load8(const norm_row *row, int i)
 #endif
 }
 
-static inline float norm_add8(float8 wide)
-{
-    const float4 four = wide.lo + wide.hi;
-    return (four.x + four.y) + (four.z + four.w);
-}
-
+/* Four chains each: one waits four cycles for every addition, which is slower than the memory. */
 static inline float norm_item_sum(const norm_row *row, int cols)
 {
-    float8 wide = 0.0f;
+    float8 wide[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     int i = 0;
+    for (; i + 32 <= cols; i += 32)
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            wide[k] += norm_item_load8(row, i + 8 * k);
     for (; i + 8 <= cols; i += 8)
-        wide += norm_item_load8(row, i);
-    float sum = norm_add8(wide);
+        wide[0] += norm_item_load8(row, i);
+    float sum = kf_item_sum((wide[0] + wide[1]) + (wide[2] + wide[3]));
     for (; i < cols; i++)
         sum += norm_item_load(row, i);
     return sum;
@@ -508,13 +529,19 @@ static inline float norm_item_sum(const norm_row *row, int cols)
 
 static inline float norm_item_squares(const norm_row *row, int cols, float mean)
 {
-    float8 wide = 0.0f;
+    float8 wide[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     int i = 0;
+    for (; i + 32 <= cols; i += 32)
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const float8 away = norm_item_load8(row, i + 8 * k) - mean;
+            wide[k] += away * away;
+        }
     for (; i + 8 <= cols; i += 8) {
         const float8 away = norm_item_load8(row, i) - mean;
-        wide += away * away;
+        wide[0] += away * away;
     }
-    float sum = norm_add8(wide);
+    float sum = kf_item_sum((wide[0] + wide[1]) + (wide[2] + wide[3]));
     for (; i < cols; i++) {
         const float away = norm_item_load(row, i) - mean;
         sum += away * away;
