@@ -260,8 +260,10 @@ static void every_shape_passes(void **state)
     subject *s = *state;
     const int dims = kf_op_dim_count(s->op);
     const int64_t small[2] = {dims == 2 ? 7 : 777, 33}, medium[2] = {dims == 2 ? 70 : 77777, 1025};
+    const int64_t whole[2] = {dims == 2 ? 7 : 768, 64}; /* rows of aligned vectors */
     check_views(s, small);
     check_inputs(s, small);
+    check_inputs(s, whole);
     check_words(s, small);
     check_empty(s);
     check_optional(s, small, medium);

@@ -58,8 +58,8 @@ static void add(use_list *l, kf_use use)
 }
 
 /* Every tensor that the op's table has, in its order, then dims, strides and attributes: the
- * parameters of every fused entry. `passes` reads of a row. */
-static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes)
+ * parameters of every fused entry. `passes` reads of a row, `shares` of weight and bias. */
+static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes, int64_t shares)
 {
     const kf_problem *problem = &p->problem;
     const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
@@ -69,7 +69,7 @@ static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes)
         if (i == n->x || i == n->residual)
             add(&l, READ_PART(ref, 0, passes * M * N));
         else if (i == n->weight || i == n->bias)
-            add(&l, READ_IF(ref, M * N));
+            add(&l, READ_IF(ref, shares * N));
         else
             add(&l, WRITE_IF(ref));
     }
@@ -106,7 +106,7 @@ static kf_work fused_work(const kf_plan *p, const kf_norm *n, int64_t specials)
 static kf_step *add_fused(kf_plan *p, const char *entry, kf_grid grid, const kf_norm *n,
                           int64_t specials, int64_t passes)
 {
-    const use_list l = fused_uses(p, n, passes);
+    const use_list l = fused_uses(p, n, passes, p->problem.dim[KF_ROWS]);
     kf_step *step = kf_plan_step(p, entry, grid, fused_work(p, n, specials), l.use, l.count);
     define_norm(step, &p->problem, n);
     return step;
@@ -158,6 +158,21 @@ void kf_norm_fused(kf_plan *p, const kf_norm_entries *entries)
 void kf_norm_cluster(kf_plan *p, const kf_norm_entries *entries)
 {
     plan_on_chip(p, entries->cluster, true);
+}
+
+/* A warp sums a whole row: no parts to join. */
+void kf_norm_bulk(kf_plan *p, const kf_norm_entries *entries)
+{
+    const kf_norm n = kf_norm_of(&p->problem);
+    const kf_row_bulk b = kf_row_bulk_of(&p->problem, &p->config, &p->target);
+    const int64_t lanes = kf_warp_lanes(&p->target);
+    const int64_t specials = p->problem.dim[KF_ROWS] * lanes * (2 + n.centred);
+    const use_list l = fused_uses(p, &n, 1, b.groups);
+    kf_step *step = kf_plan_step(p, entries->bulk, kf_row_bulk_grid(&b, p),
+                                 fused_work(p, &n, specials), l.use, l.count);
+    define_norm(step, &p->problem, &n);
+    kf_row_bulk_define(step, p, &b);
+    kf_row_error(p, lanes, 0);
 }
 
 void kf_norm_cpu(kf_plan *p, const kf_norm_entries *entries)
