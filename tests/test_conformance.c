@@ -143,7 +143,7 @@ static void check_rows(subject *s)
         kf_case c = make_case(s, (int64_t[]){rows, list[i]});
         check_case(s, &c, KF_DIST_NORMAL);
     }
-    for (int i = 0; i < (long_run(s) ? 12 : few ? 2 : 6); i++) {
+    for (int i = 0; i < (all ? LONG_SHAPES : few ? 2 : 6); i++) {
         kf_case c = make_case(s, long_shapes[i]);
         if (!few || c.dim[0] * c.dim[1] < 16384)
             check_case(s, &c, KF_DIST_NORMAL);
