@@ -50,10 +50,44 @@ static inline float8 kf_gelu_tanh8(float8 x)
     return kf_gate8(x, 1.59576912f * (x + 0.044715f * (x * x * x)));
 }
 
+static inline float8 kf_slope_argument8(float8 x)
+{
+    x = kf_where8(x > KF_SLOPE_END, (float8)(KF_SLOPE_END), x);
+    return kf_where8(x < -KF_SLOPE_END, (float8)(-KF_SLOPE_END), x);
+}
+
+/* One exponential for Phi, as in kf_gelu_erf8, and for phi. */
+static inline float8 kf_gelu_slope_erf8(float8 at)
+{
+    const float8 x = kf_slope_argument8(at), a = fabs(x) * 0.70710678f;
+    const float8 t = 1.0f / (1.0f + 0.3275911f * a), power = kf_exp8(-a * a);
+    float8 tail = 1.061405429f;
+    tail = tail * t - 1.453152027f;
+    tail = tail * t + 1.421413741f;
+    tail = tail * t - 0.284496736f;
+    tail = tail * t + 0.254829592f;
+    tail *= 0.5f * t * power; /* (1 - erf a) / 2 */
+    return kf_where8(x < 0.0f, tail, 1.0f - tail) + 0.39894228f * x * power;
+}
+
+static inline float8 kf_gelu_slope_tanh8(float8 at)
+{
+    const float8 x = kf_slope_argument8(at), square = x * x;
+    const float8 p = kf_exp8(-fabs(1.59576912f * (x + 0.044715f * (x * square))));
+    const float8 r = 1.0f / (1.0f + p), q = p * r;
+    const float8 rise = 1.59576912f * x * (1.0f + 0.134145f * square);
+    return kf_where8(x < 0.0f, q, r) + rise * (q * r);
+}
+
 #ifdef APPROXIMATE
 static inline float8 kf_gelu8(float8 x)
 {
     return APPROXIMATE ? kf_gelu_tanh8(x) : kf_gelu_erf8(x);
+}
+
+static inline float8 kf_gelu_slope8(float8 x)
+{
+    return APPROXIMATE ? kf_gelu_slope_tanh8(x) : kf_gelu_slope_erf8(x);
 }
 #endif
 
