@@ -133,35 +133,52 @@ static inline int64_t map_first_difference(const kf_tensor *t, const void *a, co
     return -1;
 }
 
+/* A plan that is ready to run, on fresh inputs. */
+typedef struct map_ready {
+    kf_plan *plan;
+    kf_exec *exec;
+    kf_binding binding[KF_MAX_TENSORS];
+} map_ready;
+
+static inline map_ready map_open(const char *text, kf_device *device, kf_queue *queue)
+{
+    map_ready r = {.plan = map_plan(text, kf_device_target(device))};
+    kf_case c;
+    if (kf_case_parse(text, &c) != KF_OK || kf_prepare(r.plan, device, &r.exec) != KF_OK ||
+        case_inputs(r.plan, &c, device, queue, r.binding) != KF_OK)
+        fail_msg("%s: %s", text, kf_error());
+    return r;
+}
+
+static inline void map_close(map_ready *r)
+{
+    for (int i = 0; i < KF_MAX_TENSORS; i++)
+        kf_buffer_close(r->binding[i].buffer);
+    kf_exec_close(r->exec);
+    kf_plan_close(r->plan);
+}
+
 /* The same bits whether `output` has memory of its own or that of the input `alias`, of the same
  * strides. */
 static inline void map_in_place(const char *text, kf_device *device, kf_queue *queue, int output,
                                 int alias)
 {
-    kf_plan *plan = map_plan(text, kf_device_target(device));
-    const size_t bytes = map_extent(plan, output);
-    kf_binding binding[KF_MAX_TENSORS] = {{0}}, aliased[KF_MAX_TENSORS];
+    map_ready r = map_open(text, device, queue);
+    const size_t bytes = map_extent(r.plan, output);
     void *apart = malloc(bytes), *got = malloc(bytes);
-    kf_exec *exec;
-    kf_case c;
-    assert_int_equal(bytes, map_extent(plan, alias));
-    assert_int_equal(kf_case_parse(text, &c), KF_OK);
-    assert_int_equal(kf_prepare(plan, device, &exec), KF_OK);
-    assert_int_equal(case_inputs(plan, &c, device, queue, binding), KF_OK);
-    map_run(exec, queue, binding, output, apart, bytes);
-    memcpy(aliased, binding, sizeof binding);
-    aliased[output] = binding[alias];
-    map_run(exec, queue, aliased, output, got, bytes);
-    const int64_t other = map_first_difference(&plan->problem.tensor[output], apart, got);
+    assert_int_equal(bytes, map_extent(r.plan, alias));
+    map_run(r.exec, queue, r.binding, output, apart, bytes);
+    kf_binding aliased[KF_MAX_TENSORS];
+    memcpy(aliased, r.binding, sizeof aliased);
+    aliased[output] = r.binding[alias];
+    map_run(r.exec, queue, aliased, output, got, bytes);
+    const int64_t other = map_first_difference(&r.plan->problem.tensor[output], apart, got);
     if (other >= 0)
         fail_msg("%s: in the memory of '%s' element %ld is another", text,
-                 plan->problem.op->tensors[alias].name, (long)other);
-    for (int i = 0; i < KF_MAX_TENSORS; i++)
-        kf_buffer_close(binding[i].buffer);
+                 r.plan->problem.op->tensors[alias].name, (long)other);
     free(apart);
     free(got);
-    kf_exec_close(exec);
-    kf_plan_close(plan);
+    map_close(&r);
 }
 
 /* Two poisons, guard zones where the device allows, derived bounds. */

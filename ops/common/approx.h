@@ -22,6 +22,18 @@ kf_approx kf_approx_stored(kf_approx a, kf_dtype dtype);
 /* What a kernel that stores `a` in an output may give: value and bound of kf_op.reference. */
 void kf_approx_result(kf_approx a, kf_dtype dtype, double *value, double *bound);
 
+/* ---- sums of many terms, in any order -------------------------------------------------------- */
+
+typedef struct kf_total {
+    double value, size, error; /* of the terms; size: of their magnitudes */
+    bool anything;             /* a term of which nothing is known */
+} kf_total;                    /* all zero: no term */
+
+void kf_total_add(kf_total *total, kf_approx term);
+/* What the terms bring with them, and `depth` u times the sum of their magnitudes: no term goes
+ * through more than `depth` additions. */
+kf_approx kf_total_of(const kf_total *total, int64_t depth);
+
 /* ---- activations: kernels/common/units and wide_units ---------------------------------------- */
 
 /* `exp2`: of kf_error_model, exponentials of rounded arguments. */
@@ -29,5 +41,8 @@ kf_approx kf_approx_sigmoid(kf_approx x, bool exp2);
 kf_approx kf_approx_silu(kf_approx x, bool exp2);
 kf_approx kf_approx_gelu_erf(kf_approx x);
 kf_approx kf_approx_gelu_tanh(kf_approx x, bool exp2);
+/* Their derivatives; 0 and 1 at the infinities, the limits. */
+kf_approx kf_approx_gelu_slope_erf(kf_approx x, bool exp2);
+kf_approx kf_approx_gelu_slope_tanh(kf_approx x, bool exp2);
 
 #endif

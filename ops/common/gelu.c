@@ -33,3 +33,14 @@ kf_approx kf_gelu_reference(kf_approx x, kf_gelu_form form, bool exp2)
 {
     return form == KF_GELU_TANH ? kf_approx_gelu_tanh(x, exp2) : kf_approx_gelu_erf(x);
 }
+
+int64_t kf_gelu_slope_flops(kf_gelu_form form, bool wide)
+{
+    return wide ? 22 + (form == KF_GELU_TANH ? 17 : 22) : form == KF_GELU_TANH ? 17 : 10;
+}
+
+kf_approx kf_gelu_slope_reference(kf_approx x, kf_gelu_form form, bool exp2)
+{
+    return form == KF_GELU_TANH ? kf_approx_gelu_slope_tanh(x, exp2)
+                                : kf_approx_gelu_slope_erf(x, exp2);
+}

@@ -23,6 +23,12 @@ kf_work kf_gelu_work(const kf_row_map *map, kf_gelu_form form, int64_t flops);
 kf_work kf_gelu_work_wide(const kf_row_map *map, kf_gelu_form form, int64_t flops);
 /* Of a step with gelu: APPROXIMATE of the texts. */
 void kf_gelu_define(kf_step *step, kf_gelu_form form);
+/* Of the derivative: operations per element, eight at a time exponentials among them; special
+ * functions per element are 2, erf and exp2 or exp2 and a division, eight at a time one division.
+ */
+int64_t kf_gelu_slope_flops(kf_gelu_form form, bool wide);
+enum { KF_GELU_SLOPE_SPECIALS = 2 };
+kf_approx kf_gelu_slope_reference(kf_approx x, kf_gelu_form form, bool exp2);
 kf_approx kf_gelu_reference(kf_approx x, kf_gelu_form form, bool exp2);
 
 #endif

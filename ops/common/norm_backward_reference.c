@@ -9,33 +9,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-typedef struct total { /* of terms in any order */
-    double value, size, error;
-    bool anything; /* a term of which nothing is known */
-} total;
-
-static void total_add(total *t, kf_approx term)
-{
-    t->anything |= isnan(term.value) && isinf(term.error);
-    if (isnan(term.value) && isinf(term.error))
-        return;
-    t->value += term.value;
-    t->size += fabs(term.value);
-    t->error += term.error;
-}
-
-/* An infinite term decides; of finite ones a partial sum may overflow that the whole does not. */
-static kf_approx total_of(const total *t, int64_t depth)
-{
-    const double error = t->error + (double)depth * 0x1p-24 * t->size;
-    if (isnan(t->value))
-        return kf_approx_exact(NAN);
-    if (t->anything || (isfinite(t->value) && t->size + error >= kf_dtype_max(KF_F32)))
-        return (kf_approx){.value = NAN, .error = INFINITY};
-    return isfinite(t->value) ? (kf_approx){.value = t->value, .error = error}
-                              : kf_approx_exact(t->value);
-}
-
 /* ---- elements ----------------------------------------------------------------------------------
  */
 
@@ -81,11 +54,11 @@ static kf_approx g_of(const source *s, int64_t row, int64_t column)
  */
 
 /* Divided by the number of columns, or multiplied by its rounded inverse: two roundings. */
-static kf_approx mean_of(const total *t, const source *s)
+static kf_approx mean_of(const kf_total *t, const source *s)
 {
     const double share = 1.0 / (double)s->problem->dim[KF_COLS];
     const kf_approx inverse = {.value = share, .error = share * 0x1p-24};
-    return kf_approx_mul(total_of(t, s->error->depth), inverse);
+    return kf_approx_mul(kf_total_of(t, s->error->depth), inverse);
 }
 
 static void grad_x_row(const source *s, int64_t row, int64_t first, int64_t count, double *value,
@@ -93,11 +66,11 @@ static void grad_x_row(const source *s, int64_t row, int64_t first, int64_t coun
 {
     const int64_t cols = s->problem->dim[KF_COLS];
     const kf_approx rstd = vector(s, s->n.rstd, row, KF_F32);
-    total g_total = {0}, dot_total = {0};
+    kf_total g_total = {0}, dot_total = {0};
     for (int64_t j = 0; j < cols; j++) {
         const kf_approx g = g_of(s, row, j);
-        total_add(&g_total, g);
-        total_add(&dot_total, kf_approx_mul(g, xhat_of(s, row, j)));
+        kf_total_add(&g_total, g);
+        kf_total_add(&dot_total, kf_approx_mul(g, xhat_of(s, row, j)));
     }
     const kf_approx mean = mean_of(&g_total, s), dot = mean_of(&dot_total, s);
     for (int64_t i = 0; i < count; i++) {
@@ -110,21 +83,21 @@ static void grad_x_row(const source *s, int64_t row, int64_t first, int64_t coun
 }
 
 /* Columns of grad_weight, or of grad_bias. */
-static void columns(const source *s, bool bias, total *sum, int64_t first, int64_t count,
+static void columns(const source *s, bool bias, kf_total *sum, int64_t first, int64_t count,
                     double *value, double *bound)
 {
     for (int64_t i = 0; i < count; i++)
-        sum[i] = (total){0};
+        sum[i] = (kf_total){0};
     for (int64_t row = 0; row < s->problem->dim[KF_ROWS]; row++)
         for (int64_t i = 0; i < count; i++) {
             const kf_approx grad = matrix(s, s->n.grad_y, row, first + i);
-            total_add(&sum[i],
-                      bias ? grad
-                           : kf_approx_stored(kf_approx_mul(grad, xhat_of(s, row, first + i)),
-                                              s->error->intermediate));
+            kf_total_add(&sum[i],
+                         bias ? grad
+                              : kf_approx_stored(kf_approx_mul(grad, xhat_of(s, row, first + i)),
+                                                 s->error->intermediate));
         }
     for (int64_t i = 0; i < count; i++)
-        kf_approx_result(total_of(&sum[i], s->error->rows_depth), s->problem->dtype, &value[i],
+        kf_approx_result(kf_total_of(&sum[i], s->error->rows_depth), s->problem->dtype, &value[i],
                          &bound[i]);
 }
 
@@ -142,7 +115,7 @@ kf_status kf_norm_backward_reference(const kf_problem *p, const kf_error_model *
         }
         return KF_OK;
     }
-    total *sum = malloc((size_t)kf_at_least(count, 1) * sizeof *sum);
+    kf_total *sum = malloc((size_t)kf_at_least(count, 1) * sizeof *sum);
     if (!sum)
         return kf_fail(KF_OUT_OF_MEMORY, "no host memory for %lld sums", (long long)count);
     columns(&s, output == s.n.grad_bias, sum, first, count, value, bound);

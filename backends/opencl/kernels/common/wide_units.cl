@@ -30,18 +30,23 @@ static inline float8 kf_silu_slope8(float8 x, float8 s)
     return s * (1.0f + x * (1.0f - s));
 }
 
-/* erf by formula 7.1.26 of Abramowitz and Stegun: its absolute error of 1.5e-7 is 2.5 u, a
- * thirteenth of what erf() itself may have near 1. */
-static inline float8 kf_gelu_erf8(float8 x)
+/* (1 - erf a) / 2 for a >= 0, where `power` is exp(-a^2), by formula 7.1.26 of Abramowitz and
+ * Stegun: its absolute error of 1.5e-7 in erf is 2.5 u, a thirteenth of what erf() itself may have
+ * near 1. */
+static inline float8 kf_erf_tail8(float8 a, float8 power)
 {
-    const float8 a = fabs(x) * 0.70710678f;
     const float8 t = 1.0f / (1.0f + 0.3275911f * a);
     float8 tail = 1.061405429f;
     tail = tail * t - 1.453152027f;
     tail = tail * t + 1.421413741f;
     tail = tail * t - 0.284496736f;
     tail = tail * t + 0.254829592f;
-    tail *= 0.5f * t * kf_exp8(-a * a); /* (1 - erf a) / 2 */
+    return tail * (0.5f * t * power);
+}
+
+static inline float8 kf_gelu_erf8(float8 x)
+{
+    const float8 a = fabs(x) * 0.70710678f, tail = kf_erf_tail8(a, kf_exp8(-a * a));
     return x * kf_where8(x < 0.0f, tail, 1.0f - tail);
 }
 
@@ -50,10 +55,38 @@ static inline float8 kf_gelu_tanh8(float8 x)
     return kf_gate8(x, 1.59576912f * (x + 0.044715f * (x * x * x)));
 }
 
+static inline float8 kf_slope_argument8(float8 x)
+{
+    x = kf_where8(x > KF_SLOPE_END, (float8)(KF_SLOPE_END), x);
+    return kf_where8(x < -KF_SLOPE_END, (float8)(-KF_SLOPE_END), x);
+}
+
+/* One exponential for Phi, as in kf_gelu_erf8, and for phi. */
+static inline float8 kf_gelu_slope_erf8(float8 at)
+{
+    const float8 x = kf_slope_argument8(at), a = fabs(x) * 0.70710678f;
+    const float8 power = kf_exp8(-a * a), tail = kf_erf_tail8(a, power);
+    return kf_where8(x < 0.0f, tail, 1.0f - tail) + 0.39894228f * x * power;
+}
+
+static inline float8 kf_gelu_slope_tanh8(float8 at)
+{
+    const float8 x = kf_slope_argument8(at), square = x * x;
+    const float8 p = kf_exp8(-fabs(1.59576912f * (x + 0.044715f * (x * square))));
+    const float8 r = 1.0f / (1.0f + p), q = p * r;
+    const float8 rise = 1.59576912f * x * (1.0f + 0.134145f * square);
+    return kf_where8(x < 0.0f, q, r) + rise * (q * r);
+}
+
 #ifdef APPROXIMATE
 static inline float8 kf_gelu8(float8 x)
 {
     return APPROXIMATE ? kf_gelu_tanh8(x) : kf_gelu_erf8(x);
+}
+
+static inline float8 kf_gelu_slope8(float8 x)
+{
+    return APPROXIMATE ? kf_gelu_slope_tanh8(x) : kf_gelu_slope_erf8(x);
 }
 #endif
 
