@@ -58,8 +58,9 @@ static void add(use_list *l, kf_use use)
 }
 
 /* Every tensor that the op's table has, in its order, then dims, strides and attributes: the
- * parameters of every fused entry. `passes` reads of a row. */
-static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes)
+ * parameters of every fused entry. `passes` reads of a row; `meet` of fused_split, else NULL. */
+static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes,
+                           const kf_row_meeting *meet)
 {
     const kf_problem *problem = &p->problem;
     const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
@@ -72,6 +73,10 @@ static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes)
             add(&l, READ_IF(ref, M * N));
         else
             add(&l, WRITE_IF(ref));
+    }
+    if (meet) {
+        add(&l, meet->slots);
+        add(&l, meet->tickets);
     }
     add(&l, INT(M));
     add(&l, INT(N));
@@ -106,7 +111,7 @@ static kf_work fused_work(const kf_plan *p, const kf_norm *n, int64_t specials)
 static kf_step *add_fused(kf_plan *p, const char *entry, kf_grid grid, const kf_norm *n,
                           int64_t specials, int64_t passes)
 {
-    const use_list l = fused_uses(p, n, passes);
+    const use_list l = fused_uses(p, n, passes, NULL);
     kf_step *step = kf_plan_step(p, entry, grid, fused_work(p, n, specials), l.use, l.count);
     define_norm(step, &p->problem, n);
     return step;
@@ -158,6 +163,25 @@ void kf_norm_fused(kf_plan *p, const kf_norm_entries *entries)
 void kf_norm_cluster(kf_plan *p, const kf_norm_entries *entries)
 {
     plan_on_chip(p, entries->cluster, true);
+}
+
+/* Per row of a group what plan_on_chip counts per group, the divisions of its own mean, and in a
+ * group of several warps of its warps' too. */
+void kf_norm_split(kf_plan *p, const kf_norm_entries *entries)
+{
+    const kf_norm n = kf_norm_of(&p->problem);
+    const kf_row_split s = kf_row_split_of(&p->problem, &p->config, &p->target);
+    const kf_row_meeting meet = kf_row_split_meet(p, &s);
+    const int64_t lanes = kf_warp_lanes(&p->target);
+    const int64_t each = 2 + (n.centred ? 2 + (lanes > 1 && s.slice.block > lanes) : 0);
+    const int64_t specials = p->problem.dim[KF_ROWS] * s.parts * s.slice.block * each;
+    const use_list l = fused_uses(p, &n, 1, &meet);
+    kf_step *step = kf_plan_step(p, entries->split, kf_row_split_grid(&s, p),
+                                 fused_work(p, &n, specials), l.use, l.count);
+    step->work.at_most = n.centred; /* no division where a part is empty */
+    define_norm(step, &p->problem, &n);
+    kf_row_split_define(step, p, &s);
+    kf_row_split_error(p, &s, n.centred);
 }
 
 void kf_norm_cpu(kf_plan *p, const kf_norm_entries *entries)
