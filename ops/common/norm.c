@@ -238,6 +238,19 @@ void kf_norm_defaults_fused(const kf_problem *problem, const kf_target *target, 
     }
 }
 
+/* As softmax, but groups of 512 where two matrices are added: at 1024 threads of 64 registers the
+ * sum of two vectors and the weights spill. */
+void kf_norm_defaults_split(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    const bool by_hand = config->set[KF_ROW_BLOCK] || config->set[KF_ROW_LOCAL_VECS];
+    kf_row_defaults_split(problem, target, config);
+    if (by_hand || config->knob[KF_ROW_BLOCK] < 1024 || kf_norm_of(problem).residual < 0)
+        return;
+    config->knob[KF_ROW_BLOCK] = 512;
+    const int64_t vecs = kf_row_split_of(problem, config, target).slice.vecs;
+    config->knob[KF_ROW_LOCAL_VECS] = kf_at_most(kf_at_least(vecs - 12, 0), KF_ROW_MOST_PARKED);
+}
+
 /* ---- unfused ------------------------------------------------------------------------------- */
 
 typedef struct parts { /* tensors or scratch, in the order of the entries' parameters */

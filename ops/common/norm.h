@@ -34,6 +34,7 @@ void kf_norm_cpu(kf_plan *plan, const kf_norm_entries *entries);
 
 /* kf_variant.defaults */
 void kf_norm_defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config);
+void kf_norm_defaults_split(const kf_problem *problem, const kf_target *target, kf_config *config);
 
 /* kf_op.derive: rows, and eps >= 0. */
 kf_status kf_norm_derive(kf_problem *problem);

@@ -196,9 +196,10 @@ kf_status kf_row_fits_split(const kf_problem *problem, const kf_config *config,
     kf_status status = kf_row_check_cols(problem);
     if (status == KF_OK)
         status = check_resident(&s, config, target);
-    if (status == KF_OK && s.slice.block < kf_warp_lanes(target))
+    /* one barrier of the group at least before its parts meet */
+    if (status == KF_OK && s.slice.block < 2 * kf_warp_lanes(target))
         return kf_fail(KF_UNSUPPORTED, "fused_split needs a BLOCK of at least %lld threads",
-                       (long long)kf_warp_lanes(target));
+                       (long long)kf_warp_lanes(target) * 2);
     return status == KF_OK ? kf_row_check_on_chip(&s.slice, config, target) : status;
 }
 
