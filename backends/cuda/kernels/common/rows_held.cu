@@ -26,6 +26,7 @@
 #define PART_VECS (THREADS_PER_ROW * VECS)
 #endif
 #define PARK_BATCH 8
+#define PARK_ASYNC /* cp.async */ (CLUSTER > 1 || (SPLIT && LEAST_GROUPS > 1 && __CUDA_ARCH__ >= 800))
 #ifndef WHOLE
 #define WHOLE 0
 #endif
@@ -76,8 +77,8 @@ __device__ inline void kf_place_columns(kf_place *p, const kf_storage *row, long
     if (PART_VECS < THREADS_PER_ROW * VECS) /* the rest of the threads' places is the next part's */
         p->vectors = min(p->vectors, PART_VECS);
 #if SPLIT && VECS > 2
-    /* what is loaded for these columns is the same in every row: a few vectors may wait in registers
-     * from before the loop over rows, which is where they should be, but many would spill */
+    /* addresses of weights are the same in every row: kept from before the loop over rows, those of
+     * many vectors spill */
     asm volatile("" : "+r"(p->first));
 #endif
 }
@@ -116,7 +117,7 @@ __device__ inline kf_pack *kf_parked(const kf_held *held, int i)
 __device__ inline void kf_park(const kf_held *held, const kf_place *p, const kf_storage *from,
                                float fill)
 {
-#if CLUSTER > 1 /* cp.async, through no register: room for more groups on a unit */
+#if PARK_ASYNC /* through no register: room for more groups on a unit */
 #pragma unroll
     for (int i = 0; i < LOCAL_VECS; i++)
         if (kf_vector(p, REGISTER_VECS + i) < HELD_END(p))
@@ -161,11 +162,11 @@ __device__ inline void kf_hold(kf_held *held, const kf_place *p, const kf_storag
         const int column = kf_edge_column(p, i);
         held->edge[i] = column < 0 ? fill : kf_load(row, column);
     }
-#if CLUSTER > 1
-    asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
 #if SPLIT
     kf_tell_run(p, held->parked); /* thread 0 has it by now: its loads went out in between */
+#endif
+#if PARK_ASYNC
+    asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
 

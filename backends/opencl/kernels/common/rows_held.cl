@@ -75,8 +75,8 @@ static inline void kf_place_columns(kf_place *p, const __global kf_storage *row,
     if (PART_VECS < THREADS_PER_ROW * VECS) /* the rest of the items' places is the next part's */
         p->vectors = min(p->vectors, PART_VECS);
 #if SPLIT && VECS > 2 && KF_CAP_PTX
-    /* what is loaded for these columns is the same in every row: a few vectors may wait in registers
-     * from before the loop over rows, which is where they should be, but many would spill */
+    /* addresses of weights are the same in every row: kept from before the loop over rows, those of
+     * many vectors spill */
     __asm volatile("" : "+r"(p->first));
 #endif
 }
