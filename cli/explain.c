@@ -199,7 +199,8 @@ static kf_status predict(const view *v, const kf_plan *base, const kf_plan *plan
 static void scratch_lines(const kf_plan *plan)
 {
     for (int i = 0; i < plan->scratch_count; i++) {
-        printf("%s keeps %s in scratch: %lld %s\n", plan->variant->name, plan->scratch[i].name,
+        printf("%s keeps %s in %s: %lld %s\n", plan->variant->name, plan->scratch[i].name,
+               plan->scratch[i].kept ? "counters of its own, zeroed once" : "scratch",
                (long long)plan->scratch[i].count, kf_dtype_name(plan->scratch[i].dtype));
     }
 }

@@ -81,7 +81,8 @@ static bool same_step(const kf_step *a, const kf_step *b)
 
 static bool same_launches(const kf_plan *a, const kf_plan *b)
 {
-    bool same = a->step_count == b->step_count && a->scratch_bytes == b->scratch_bytes;
+    bool same = a->step_count == b->step_count && a->scratch_bytes == b->scratch_bytes &&
+                a->counter_bytes == b->counter_bytes;
     for (int i = 0; same && i < a->step_count; i++) {
         same = same_step(&a->step[i], &b->step[i]);
     }

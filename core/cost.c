@@ -32,7 +32,8 @@ static void add_use(const kf_plan *plan, const kf_use *use, kf_cost *cost)
     const int64_t moved = use->moved ? use->moved : kf_ref_elements(plan, use->ref);
     if (use->kind == KF_USE_WRITE) {
         cost->bytes_written += moved * size;
-    } else {
+    }
+    if (use->kind == KF_USE_READ || use->requested) {
         cost->bytes_read += moved * size;
         cost->bytes_requested += (use->requested ? use->requested : moved) * size;
     }
@@ -53,7 +54,8 @@ kf_cost kf_step_cost(const kf_plan *plan, int step)
 
 kf_cost kf_plan_cost(const kf_plan *plan)
 {
-    kf_cost total = {.exact = true, .scratch_bytes = (int64_t)plan->scratch_bytes};
+    kf_cost total = {.exact = true,
+                     .scratch_bytes = (int64_t)(plan->scratch_bytes + plan->counter_bytes)};
     for (int i = 0; i < plan->step_count; i++) {
         const kf_cost cost = kf_step_cost(plan, i);
         total.launches += cost.launches;

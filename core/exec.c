@@ -20,9 +20,9 @@ struct kf_exec {
     kf_program *program[KF_MAX_STEPS];
     int program_of[KF_MAX_STEPS]; /* step -> program */
     int program_count;
-    exec_step *step; /* [step_count] */
-    kf_buffer *workspace;
-    int64_t extent[KF_MAX_TENSORS]; /* elements a binding must have behind its offset */
+    exec_step *step;                 /* [step_count] */
+    kf_buffer *workspace, *counters; /* the counters are ours whoever gives the workspace */
+    int64_t extent[KF_MAX_TENSORS];  /* elements a binding must have behind its offset */
 };
 
 /* ---- building ----------------------------------------------------------------------------- */
@@ -88,7 +88,7 @@ static void patch(const kf_exec *exec, int index, const kf_binding *bindings, kf
             n += 2;
         } else if (use->ref.scratch) {
             const kf_scratch *scratch = &plan->scratch[use->ref.index];
-            value[n++].as.buffer = workspace;
+            value[n++].as.buffer = scratch->kept ? exec->counters : workspace;
             value[n++].as.i64 = (int64_t)scratch->offset / kf_dtype_bytes(scratch->dtype);
         } else {
             value[n++].as.buffer = bindings[use->ref.index].buffer;
@@ -136,6 +136,23 @@ static kf_status open_kernels(kf_exec *exec)
     return KF_OK;
 }
 
+/* Zero once and for all: kernels leave them so that the next run can start from them. */
+static kf_status open_counters(kf_exec *exec)
+{
+    const size_t bytes = exec->plan->counter_bytes;
+    kf_queue *queue = NULL;
+    kf_status status =
+        kf_buffer_open(exec->device, &(kf_buffer_desc){.bytes = bytes}, &exec->counters);
+    if (status == KF_OK)
+        status = kf_queue_open(exec->device, NULL, &queue);
+    if (status == KF_OK)
+        status = kf_buffer_fill(queue, exec->counters, 0, bytes, 0, 4);
+    if (status == KF_OK)
+        status = kf_queue_finish(queue);
+    kf_queue_close(queue);
+    return status;
+}
+
 static kf_status fill_exec(kf_exec *exec, const kf_plan *plan)
 {
     exec->plan = copy_plan(plan);
@@ -147,7 +164,9 @@ static kf_status fill_exec(kf_exec *exec, const kf_plan *plan)
         if (status != KF_OK)
             return status;
     }
-    const kf_status status = open_kernels(exec);
+    kf_status status = open_kernels(exec);
+    if (status == KF_OK && plan->counter_bytes)
+        status = open_counters(exec);
     if (status != KF_OK || !plan->scratch_bytes)
         return status;
     return kf_buffer_open(exec->device, &(kf_buffer_desc){.bytes = plan->scratch_bytes},
@@ -177,6 +196,7 @@ void kf_exec_close(kf_exec *exec)
     if (!exec)
         return;
     kf_buffer_close(exec->workspace);
+    kf_buffer_close(exec->counters);
     for (int s = 0; exec->step && exec->plan && s < exec->plan->step_count; s++)
         kf_kernel_close(exec->step[s].kernel);
     for (int p = 0; p < exec->program_count; p++)

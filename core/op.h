@@ -99,7 +99,7 @@ typedef struct kf_use {
     kf_use_kind kind;
     kf_ref ref;
     int64_t moved;     /* distinct elements per launch; 0 = all of the ref */
-    int64_t requested; /* elements the loads ask for; 0 = moved */
+    int64_t requested; /* elements the loads ask for; 0 = moved, of a WRITE none */
     int64_t edge;      /* bytes of aligned over-read allowed inside the tensor; 0 = none */
     bool at_most;      /* data-dependent: moved and requested are upper limits */
     bool optional;     /* an absent optional tensor, or KF_NO_REF: a null pointer, nothing moved */
@@ -114,6 +114,10 @@ typedef struct kf_use {
               .moved = (moved_elements),                                                           \
               .requested = (requested_elements)})
 #define WRITE(r) ((kf_use){.kind = KF_USE_WRITE, .ref = (r)})
+/* Counters, and what groups of one launch tell each other: written, and read back by the launch
+ * itself, which asks for `requested_elements`. */
+#define WRITE_READ(r, requested_elements)                                                          \
+    ((kf_use){.kind = KF_USE_WRITE, .ref = (r), .requested = (requested_elements)})
 /* Of optional tensors, which may be absent; 0 requested elements = each once. */
 #define READ_IF(r, requested_elements)                                                             \
     ((kf_use){.kind = KF_USE_READ, .ref = (r), .requested = (requested_elements), .optional = true})
@@ -161,6 +165,7 @@ typedef struct kf_scratch {
     kf_dtype dtype;
     int64_t count; /* elements */
     size_t offset; /* bytes inside the workspace, a multiple of 256; by liveness */
+    bool kept;     /* of kf_counter_ref: `offset` is inside the exec's own counters */
 } kf_scratch;
 
 /* What the plan does to accuracy; the reference turns it into bounds (testing.md 2). */
@@ -181,15 +186,21 @@ struct kf_plan {
     kf_error_model error;
     int scratch_count, step_count;
     kf_scratch scratch[KF_MAX_SCRATCH];
-    kf_step *step; /* [KF_MAX_STEPS] */
-    size_t scratch_bytes;
-    const char *broken; /* a builder ran out of room: kf_plan_check refuses */
+    kf_step *step;        /* [KF_MAX_STEPS] */
+    size_t scratch_bytes; /* of the workspace */
+    size_t counter_bytes; /* of the exec's own memory, whatever workspace a run is given */
+    const char *broken;   /* a builder ran out of room: kf_plan_check refuses */
 };
 
 /* Builders for plan functions; none fails visibly, kf_plan_check() finds what is wrong. */
 kf_ref kf_tensor_ref(const kf_plan *plan, int tensor);      /* index in the op's table */
 bool kf_use_absent(const kf_plan *plan, const kf_use *use); /* of a tensor the problem lacks */
 kf_ref kf_scratch_ref(kf_plan *plan, const char *name, kf_dtype dtype, int64_t count);
+/* Scratch that belongs to the exec and lasts: zero when it is prepared, and what a run leaves there
+ * the next one finds, whatever workspace either was given. So a kernel by which groups meet needs
+ * no launch that clears its counters; what it leaves must be what it can start from. Runs of one
+ * exec follow one another (kf_run), so nobody else writes here. */
+kf_ref kf_counter_ref(kf_plan *plan, const char *name, kf_dtype dtype, int64_t count);
 kf_step *kf_plan_step(kf_plan *plan, const char *entry, kf_grid grid, kf_work work,
                       const kf_use *uses, int use_count);
 void kf_step_define(kf_step *step, const char *name, int64_t value);

@@ -32,6 +32,13 @@ kf_ref kf_scratch_ref(kf_plan *plan, const char *name, kf_dtype dtype, int64_t c
     return (kf_ref){.scratch = true, .index = plan->scratch_count++};
 }
 
+kf_ref kf_counter_ref(kf_plan *plan, const char *name, kf_dtype dtype, int64_t count)
+{
+    const kf_ref ref = kf_scratch_ref(plan, name, dtype, count);
+    plan->scratch[ref.index].kept = true;
+    return ref;
+}
+
 kf_step *kf_plan_step(kf_plan *plan, const char *entry, kf_grid grid, kf_work work,
                       const kf_use *uses, int use_count)
 {
@@ -91,23 +98,26 @@ static size_t scratch_size(const kf_scratch *scratch)
     return (bytes + SCRATCH_ALIGNMENT - 1) / SCRATCH_ALIGNMENT * SCRATCH_ALIGNMENT;
 }
 
-/* First fit above every placed array that is live at the same time. Few arrays: quadratic is fine.
- */
+/* First fit above every placed array that is live at the same time; counters live for ever, in
+ * memory of their own. Few arrays: quadratic is fine. */
 static void place_scratch(kf_plan *plan)
 {
-    plan->scratch_bytes = 0;
+    plan->scratch_bytes = plan->counter_bytes = 0;
     for (int i = 0; i < plan->scratch_count; i++) {
         const span mine = scratch_span(plan, i);
-        size_t offset = 0;
-        for (int j = 0; j < i; j++) {
+        const bool kept = plan->scratch[i].kept;
+        size_t *const bytes = kept ? &plan->counter_bytes : &plan->scratch_bytes;
+        size_t offset = kept ? *bytes : 0;
+        for (int j = 0; j < i && !kept; j++) {
             const span other = scratch_span(plan, j);
             const size_t end = plan->scratch[j].offset + scratch_size(&plan->scratch[j]);
-            if (other.first <= mine.last && mine.first <= other.last && end > offset)
+            if (!plan->scratch[j].kept && other.first <= mine.last && mine.first <= other.last &&
+                end > offset)
                 offset = end;
         }
         plan->scratch[i].offset = offset;
         const size_t end = offset + scratch_size(&plan->scratch[i]);
-        plan->scratch_bytes = end > plan->scratch_bytes ? end : plan->scratch_bytes;
+        *bytes = end > *bytes ? end : *bytes;
     }
 }
 
@@ -148,7 +158,7 @@ static kf_status check_use(const kf_plan *plan, const kf_step *step, const kf_us
         if (i >= plan->scratch_count)
             return kf_fail(KF_INVALID, "step %s uses a scratch array that the plan does not have",
                            step->entry);
-        if (use->kind == KF_USE_READ && !written[i])
+        if (use->kind == KF_USE_READ && !written[i] && !plan->scratch[i].kept)
             return kf_fail(KF_INVALID, "step %s reads the scratch array '%s' before it is written",
                            step->entry, plan->scratch[i].name);
         return KF_OK;

@@ -136,6 +136,8 @@ static kf_status check_workspace(kf_trial *t, uint16_t poison)
         for (int i = 0; i < t->plan->scratch_count; i++) {
             const kf_scratch *s = &t->plan->scratch[i];
             const size_t stop = s->offset + (size_t)s->count * (size_t)kf_dtype_bytes(s->dtype);
+            if (s->kept) /* not in the workspace */
+                continue;
             if (s->offset <= at && at < stop)
                 skip = stop;
             else if (s->offset > at && s->offset < end)

@@ -7,6 +7,7 @@
  *                                 wider rows (ONLINE=1): both read twice   6 M N s
  *     fused_cluster  1 launch     one row over CLUSTER groups        4 M N s
  *     fused_bulk     1 launch     a row per warp, landed by bulk copies  4 M N s
+ *     fused_split    1 launch     one row over P groups of the whole device   4 M N s + 32 M P
  *     fused_cpu      1 launch     one row per item, in cache after the first walk
  *
  * `residual_out` may be residual itself, `y` may be x. SPDX-License-Identifier: Apache-2.0 */
@@ -53,6 +54,7 @@ static const kf_norm_entries entries = {
     .online = "add_rms_norm_online",
     .cluster = "add_rms_norm_cluster",
     .bulk = "add_rms_norm_bulk",
+    .split = "add_rms_norm_split",
     .cpu = "add_rms_norm_fused_cpu",
     .add_source = "add_rms_norm_unfused",
     .add = "add_rms_norm_add",
@@ -94,6 +96,13 @@ static void plan_bulk(kf_plan *p, const kf_problem *problem, const kf_config *co
     kf_norm_bulk(p, &entries);
 }
 
+static void plan_split(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                       const kf_target *target)
+{
+    (void)problem, (void)config, (void)target;
+    kf_norm_split(p, &entries);
+}
+
 static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *config,
                      const kf_target *target)
 {
@@ -124,6 +133,11 @@ static const kf_variant variants[] = {
      .defaults = kf_row_bulk_defaults,
      .fits = kf_row_bulk_fits,
      .plan = plan_bulk},
+    {.name = "fused_split",
+     .help = "one launch, one row over groups that run at once and meet in global memory",
+     .defaults = kf_norm_defaults_split,
+     .fits = kf_row_fits_split,
+     .plan = plan_split},
     {.name = "fused_cpu",
      .help = "one launch, one row per item, eight columns at a time, no barrier",
      .defaults = kf_row_defaults_cpu,

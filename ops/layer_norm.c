@@ -8,6 +8,7 @@
  *                                 wider rows (ONLINE=1): moments, then a second read   3 M N s
  *     fused_cluster  1 launch     one row over CLUSTER groups        2 M N s
  *     fused_bulk     1 launch     a row per warp, landed by bulk copies  2 M N s
+ *     fused_split    1 launch     one row over P groups of the whole device   2 M N s + 32 M P
  *     fused_cpu      1 launch     one row per item; it stays in cache after the first of three
  * walks
  *
@@ -58,6 +59,7 @@ static const kf_norm_entries entries = {
     .online = "layer_norm_online",
     .cluster = "layer_norm_cluster",
     .bulk = "layer_norm_bulk",
+    .split = "layer_norm_split",
     .cpu = "layer_norm_fused_cpu",
     .steps = "layer_norm_unfused",
     .row_mean = "layer_norm_row_mean",
@@ -100,6 +102,13 @@ static void plan_bulk(kf_plan *p, const kf_problem *problem, const kf_config *co
     kf_norm_bulk(p, &entries);
 }
 
+static void plan_split(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                       const kf_target *target)
+{
+    (void)problem, (void)config, (void)target;
+    kf_norm_split(p, &entries);
+}
+
 static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *config,
                      const kf_target *target)
 {
@@ -130,6 +139,11 @@ static const kf_variant variants[] = {
      .defaults = kf_row_bulk_defaults,
      .fits = kf_row_bulk_fits,
      .plan = plan_bulk},
+    {.name = "fused_split",
+     .help = "one launch, one row over groups that run at once and meet in global memory",
+     .defaults = kf_norm_defaults_split,
+     .fits = kf_row_fits_split,
+     .plan = plan_split},
     {.name = "fused_cpu",
      .help = "one launch, one row per item, eight columns at a time, no barrier",
      .defaults = kf_row_defaults_cpu,

@@ -6,6 +6,7 @@
  *     fused          1 launch     row on chip                               2 M N s
  *                                 wider rows (ONLINE=1): read twice         3 M N s
  *     fused_cluster  1 launch     one row over CLUSTER groups               2 M N s
+ *     fused_split    1 launch     one row over P groups of the whole device 2 M N s + 32 M P
  *     fused_cpu      1 launch     one row per item; it stays in cache after the first of three
  * walks
  *
@@ -13,6 +14,7 @@
  * a row of -inf alone; -inf among finite values stays -inf. `y` may be x itself.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/row_lse.h"
+#include "common/row_split.h"
 #include "common/softmax_reference.h"
 #include "common/softmax_steps.h"
 #include <math.h>
@@ -90,6 +92,25 @@ static void plan_cluster(kf_plan *p, const kf_problem *problem, const kf_config 
     plan_on_chip(p, "log_softmax_cluster", true);
 }
 
+static void plan_split(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                       const kf_target *target)
+{
+    const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
+    const kf_row_split s = kf_row_split_of(problem, config, target);
+    const kf_row_meeting meet = kf_row_split_meet(p, &s);
+    const int64_t threads = M * s.parts * s.slice.block;
+    const kf_work work = {.flops = 7 * M * N,
+                          .specials = kf_row_lse_split_specials(p, &s) + threads};
+    kf_step *step = kf_plan_step(p, "log_softmax_split", kf_row_split_grid(&s, p), work,
+                                 USES(READ(kf_tensor_ref(p, X)), WRITE(kf_tensor_ref(p, Y)),
+                                      meet.slots, meet.tickets, INT(M), INT(N),
+                                      INT(problem->row_stride[X]), INT(problem->row_stride[Y])));
+    kf_row_split_define(step, p, &s);
+    kf_row_lse_define(step, NULL, false);
+    kf_row_split_error(p, &s, true);
+    p->error.exp2 = true;
+}
+
 static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *config,
                      const kf_target *target)
 {
@@ -138,6 +159,11 @@ static const kf_variant variants[] = {
      .defaults = kf_row_defaults_cluster,
      .fits = kf_row_fits_cluster,
      .plan = plan_cluster},
+    {.name = "fused_split",
+     .help = "one launch, one row over groups that run at once and meet in global memory",
+     .defaults = kf_row_defaults_split,
+     .fits = kf_row_fits_split,
+     .plan = plan_split},
     {.name = "fused_cpu",
      .help = "one launch, one row per item, eight columns at a time, no barrier",
      .defaults = kf_row_defaults_cpu,

@@ -9,6 +9,7 @@
  *                                 wider rows (ONLINE=1): squares, then a second read   3 M N s
  *     fused_cluster  1 launch     one row over CLUSTER groups        2 M N s
  *     fused_bulk     1 launch     a row per warp, landed by bulk copies  2 M N s
+ *     fused_split    1 launch     one row over P groups of the whole device   2 M N s + 32 M P
  *     fused_cpu      1 launch     one row per item; it stays in cache after the first of two walks
  *
  * The intermediate of `unfused` is stored in the dtype of x; everything else is f32, also the
@@ -50,6 +51,7 @@ static const kf_norm_entries entries = {
     .online = "rms_norm_online",
     .cluster = "rms_norm_cluster",
     .bulk = "rms_norm_bulk",
+    .split = "rms_norm_split",
     .cpu = "rms_norm_fused_cpu",
     .steps = "rms_norm_unfused",
     .row_rstd = "rms_norm_row_rstd",
@@ -88,6 +90,13 @@ static void plan_bulk(kf_plan *p, const kf_problem *problem, const kf_config *co
     kf_norm_bulk(p, &entries);
 }
 
+static void plan_split(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                       const kf_target *target)
+{
+    (void)problem, (void)config, (void)target;
+    kf_norm_split(p, &entries);
+}
+
 static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *config,
                      const kf_target *target)
 {
@@ -118,6 +127,11 @@ static const kf_variant variants[] = {
      .defaults = kf_row_bulk_defaults,
      .fits = kf_row_bulk_fits,
      .plan = plan_bulk},
+    {.name = "fused_split",
+     .help = "one launch, one row over groups that run at once and meet in global memory",
+     .defaults = kf_norm_defaults_split,
+     .fits = kf_row_fits_split,
+     .plan = plan_split},
     {.name = "fused_cpu",
      .help = "one launch, one row per item, eight columns at a time, no barrier",
      .defaults = kf_row_defaults_cpu,

@@ -4,15 +4,18 @@
  *     unfused        5 launches   row max M N s + 4 M, subtract 2 M N s + 4 M, exp 2 M N s,
  *                                 row sum M N s + 4 M, divide 2 M N s + 4 M     8 M N s + 16 M
  *     fused          1 launch     row on chip: every element read and written once     2 M N s
- *                                 wider rows (ONLINE=1): maximum and sum, then a second read  3 M N
- * s fused_cluster  1 launch     one row over CLUSTER groups                          2 M N s
+ *                                 wider rows (ONLINE=1): maximum and sum, then a second read
+ *                                                                               3 M N s
+ *     fused_cluster  1 launch     one row over CLUSTER groups                          2 M N s
+ *     fused_split    1 launch     one row over P groups of the whole device
+ *                                                                               2 M N s + 32 M P
  *     fused_cpu      1 launch     one row per item; it stays in cache after the first of three
  * reads
  *
  * The intermediates of `unfused` are stored in the dtype of x. A row with NaN or +inf is NaN, as is
  * a row of -inf alone; -inf among finite values gives 0. `y` may be x itself: a row is read before
  * it is written. SPDX-License-Identifier: Apache-2.0 */
-#include "common/row_shape.h"
+#include "common/row_split.h"
 #include "common/softmax_reference.h"
 #include "common/softmax_steps.h"
 
@@ -115,6 +118,35 @@ static void plan_cluster(kf_plan *p, const kf_problem *problem, const kf_config 
     plan_on_chip(p, "softmax_cluster", true);
 }
 
+/* Behind the warps' parts, once per row of a group: exp2 that join them, one per slot and thread,
+ * or one in the tree that takes their place; then as softmax_gather over the row's parts. */
+static int64_t split_specials(const kf_plan *p, const kf_row_split *s)
+{
+    const int64_t lanes = kf_warp_lanes(&p->target), warps = s->slice.block / lanes;
+    const int64_t own = s->slice.vecs * kf_vec_elements(&p->problem) + s->slice.edges;
+    const int64_t joined = lanes == 1 ? warps > 1 : warps > 1 ? kf_ceil_div(warps, lanes) : 0;
+    const int64_t per_thread = own + joined + kf_row_split_reads(p, s) + 2;
+    const int64_t M = p->problem.dim[KF_ROWS], N = p->problem.dim[KF_COLS];
+    return M * s->parts * s->slice.block * per_thread + (p->problem.dtype == KF_F32 ? 0 : M * N);
+}
+
+static void plan_split(kf_plan *p, const kf_problem *problem, const kf_config *config,
+                       const kf_target *target)
+{
+    const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
+    const kf_row_split s = kf_row_split_of(problem, config, target);
+    const kf_row_meeting meet = kf_row_split_meet(p, &s);
+    const kf_work work =
+        fused_work(p, split_specials(p, &s), s.slice.aligned || problem->dtype == KF_F32);
+    kf_step *step = kf_plan_step(p, "softmax_split", kf_row_split_grid(&s, p), work,
+                                 USES(READ(kf_tensor_ref(p, X)), WRITE(kf_tensor_ref(p, Y)),
+                                      meet.slots, meet.tickets, INT(M), INT(N),
+                                      INT(problem->row_stride[X]), INT(problem->row_stride[Y])));
+    kf_row_split_define(step, p, &s);
+    kf_row_split_error(p, &s, true);
+    p->error.exp2 = true;
+}
+
 /* Vectors of eight exponentials that an item keeps: 32 KiB at most, else none. */
 static int64_t kept_vectors(int64_t cols)
 {
@@ -176,6 +208,11 @@ static const kf_variant variants[] = {
      .defaults = kf_row_defaults_cluster,
      .fits = kf_row_fits_cluster,
      .plan = plan_cluster},
+    {.name = "fused_split",
+     .help = "one launch, one row over groups that run at once and meet in global memory",
+     .defaults = kf_row_defaults_split,
+     .fits = kf_row_fits_split,
+     .plan = plan_split},
     {.name = "fused_cpu",
      .help = "one launch, one row per item, eight columns at a time, no barrier",
      .defaults = kf_row_defaults_cpu,

@@ -106,7 +106,7 @@ expect 3 'fused_cluster cannot run' "$kfuse" bench --backend=opencl -q \
 # every plan with its steps under it: the variants in the order of the table, steps counted from 1
 "${bench[@]}" --steps > steps.txt
 order=$(awk '$4 ~ /^[0-9]+$/ { printf "%s", $4 } $4 ~ /^(un)?fused/ { printf " %s", $4 }' steps.txt)
-[ "$order" = ' unfused12345 fused1 fused_cluster fused_cpu1' ] || { echo "steps stand as$order"; failed=1; }
+[ "$order" = ' unfused12345 fused1 fused_cluster fused_split fused_cpu1' ] || { echo "steps stand as$order"; failed=1; }
 # an existing file survives a command that fails when other outputs have been opened
 echo old > old.jsonl
 expect 5 '/nowhere/x' "${bench[@]}" -o jsonl:old.jsonl -o jsonl:new.jsonl -o json:/nowhere/x

@@ -170,7 +170,9 @@ static void scratch_line(const kf_gather *g, const kf_traffic *t, int i, int64_t
     const kf_scratch *s = &t->plan->scratch[i];
     const int64_t bytes = s->count * kf_dtype_bytes(s->dtype);
     fprintf(g->context->out, "        %s: %.3f MB, ", s->name, mega(bytes));
-    if (cache <= 0) {
+    if (s->kept) {
+        fprintf(g->context->out, "by which the groups of one launch meet\n");
+    } else if (cache <= 0) {
         fprintf(g->context->out, "%s\n",
                 g->device ? "and this device tells no size of its cache"
                           : "whether a cache holds it depends on the device");

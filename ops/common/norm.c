@@ -58,8 +58,10 @@ static void add(use_list *l, kf_use use)
 }
 
 /* Every tensor that the op's table has, in its order, then dims, strides and attributes: the
- * parameters of every fused entry. `passes` reads of a row, `shares` of weight and bias. */
-static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes, int64_t shares)
+ * parameters of every fused entry. `passes` reads of a row, `shares` of weight and bias; `meet` of
+ * fused_split, else NULL. */
+static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes, int64_t shares,
+                           const kf_row_meeting *meet)
 {
     const kf_problem *problem = &p->problem;
     const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
@@ -72,6 +74,10 @@ static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes, i
             add(&l, READ_IF(ref, shares * N));
         else
             add(&l, WRITE_IF(ref));
+    }
+    if (meet) {
+        add(&l, meet->slots);
+        add(&l, meet->tickets);
     }
     add(&l, INT(M));
     add(&l, INT(N));
@@ -106,7 +112,7 @@ static kf_work fused_work(const kf_plan *p, const kf_norm *n, int64_t specials)
 static kf_step *add_fused(kf_plan *p, const char *entry, kf_grid grid, const kf_norm *n,
                           int64_t specials, int64_t passes)
 {
-    const use_list l = fused_uses(p, n, passes, p->problem.dim[KF_ROWS]);
+    const use_list l = fused_uses(p, n, passes, p->problem.dim[KF_ROWS], NULL);
     kf_step *step = kf_plan_step(p, entry, grid, fused_work(p, n, specials), l.use, l.count);
     define_norm(step, &p->problem, n);
     return step;
@@ -167,12 +173,31 @@ void kf_norm_bulk(kf_plan *p, const kf_norm_entries *entries)
     const kf_row_bulk b = kf_row_bulk_of(&p->problem, &p->config, &p->target);
     const int64_t lanes = kf_warp_lanes(&p->target);
     const int64_t specials = p->problem.dim[KF_ROWS] * lanes * (2 + n.centred);
-    const use_list l = fused_uses(p, &n, 1, b.groups);
+    const use_list l = fused_uses(p, &n, 1, b.groups, NULL);
     kf_step *step = kf_plan_step(p, entries->bulk, kf_row_bulk_grid(&b, p),
                                  fused_work(p, &n, specials), l.use, l.count);
     define_norm(step, &p->problem, &n);
     kf_row_bulk_define(step, p, &b);
     kf_row_error(p, lanes, 0);
+}
+
+/* Per row of a group what plan_on_chip counts per group, the divisions of its own mean, and in a
+ * group of several warps of its warps' too. */
+void kf_norm_split(kf_plan *p, const kf_norm_entries *entries)
+{
+    const kf_norm n = kf_norm_of(&p->problem);
+    const kf_row_split s = kf_row_split_of(&p->problem, &p->config, &p->target);
+    const kf_row_meeting meet = kf_row_split_meet(p, &s);
+    const int64_t lanes = kf_warp_lanes(&p->target);
+    const int64_t each = 2 + (n.centred ? 2 + (lanes > 1 && s.slice.block > lanes) : 0);
+    const int64_t specials = p->problem.dim[KF_ROWS] * s.parts * s.slice.block * each;
+    const use_list l = fused_uses(p, &n, 1, p->problem.dim[KF_ROWS], &meet);
+    kf_step *step = kf_plan_step(p, entries->split, kf_row_split_grid(&s, p),
+                                 fused_work(p, &n, specials), l.use, l.count);
+    step->work.at_most = n.centred; /* no division where a part is empty */
+    define_norm(step, &p->problem, &n);
+    kf_row_split_define(step, p, &s);
+    kf_row_split_error(p, &s, n.centred);
 }
 
 void kf_norm_cpu(kf_plan *p, const kf_norm_entries *entries)
@@ -227,6 +252,19 @@ void kf_norm_defaults_fused(const kf_problem *problem, const kf_target *target, 
         else if (half && v > 1024 && v <= 2048)
             lay(problem, config, 256, 256, 3, kf_ceil_div(v, 256) - 4);
     }
+}
+
+/* As softmax, but groups of 512 where two matrices are added: at 1024 threads of 64 registers the
+ * sum of two vectors and the weights spill. */
+void kf_norm_defaults_split(const kf_problem *problem, const kf_target *target, kf_config *config)
+{
+    const bool by_hand = config->set[KF_ROW_BLOCK] || config->set[KF_ROW_LOCAL_VECS];
+    kf_row_defaults_split(problem, target, config);
+    if (by_hand || config->knob[KF_ROW_BLOCK] < 1024 || kf_norm_of(problem).residual < 0)
+        return;
+    config->knob[KF_ROW_BLOCK] = 512;
+    const int64_t vecs = kf_row_split_of(problem, config, target).slice.vecs;
+    config->knob[KF_ROW_LOCAL_VECS] = kf_at_most(kf_at_least(vecs - 12, 0), KF_ROW_MOST_PARKED);
 }
 
 /* ---- unfused ------------------------------------------------------------------------------- */

@@ -5,10 +5,11 @@
 #define KF_NORM_H
 
 #include "row_bulk.h"
+#include "row_split.h"
 
 /* Entries of the op's kernel texts; those of the unfused steps stand in `steps`. */
 typedef struct kf_norm_entries {
-    const char *fused, *online, *cluster, *bulk, *cpu;
+    const char *fused, *online, *cluster, *bulk, *split, *cpu;
     const char *add_source, *add, *add_cpu; /* NULL without a residual */
     const char *steps;                      /* source of the rest */
     const char *row_mean, *subtract;        /* NULL for RMS norm */
@@ -30,10 +31,12 @@ void kf_norm_unfused(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_fused(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_cluster(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_bulk(kf_plan *plan, const kf_norm_entries *entries);
+void kf_norm_split(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_cpu(kf_plan *plan, const kf_norm_entries *entries);
 
 /* kf_variant.defaults */
 void kf_norm_defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config);
+void kf_norm_defaults_split(const kf_problem *problem, const kf_target *target, kf_config *config);
 
 /* kf_op.derive: rows, and eps >= 0. */
 kf_status kf_norm_derive(kf_problem *problem);

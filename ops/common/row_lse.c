@@ -71,6 +71,15 @@ int64_t kf_row_lse_held_specials(const kf_plan *p, const kf_row_shape *s)
     return M * N + threads_of(p, s) * (1 + join_specials(p, s));
 }
 
+/* The group's join as ever, then that of the parts: two exp2 for each slot behind a lane's first,
+ * and one for the warp. */
+int64_t kf_row_lse_split_specials(const kf_plan *p, const kf_row_split *s)
+{
+    const int64_t M = p->problem.dim[KF_ROWS], N = p->problem.dim[KF_COLS];
+    const int64_t parts = 2 * (kf_row_split_reads(p, s) - 1) + 1;
+    return M * N + M * s->parts * s->slice.block * (1 + join_specials(p, &s->slice) + parts);
+}
+
 /* Eight vectors per thread are one trip: threads for one each up to a warp, then as many trips as
  * the row takes. Few rows get larger groups, as nothing else keeps the units busy. */
 void kf_row_defaults_read(const kf_problem *problem, const kf_target *target, kf_config *config)

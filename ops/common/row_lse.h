@@ -3,7 +3,7 @@
 #ifndef KF_ROW_LSE_H
 #define KF_ROW_LSE_H
 
-#include "row_shape.h"
+#include "row_split.h"
 
 typedef struct kf_row_lse { /* how kf_lse_row goes over a row */
     int64_t trip_vecs, trips;
@@ -22,6 +22,8 @@ int64_t kf_row_lse_read_specials(const kf_plan *plan, const kf_row_shape *shape,
                                  const kf_row_lse *lse); /* kf_lse_row and kf_lse_join */
 int64_t kf_row_lse_held_specials(const kf_plan *plan,
                                  const kf_row_shape *shape); /* kf_lse_held and kf_lse_join */
+/* ... of every row of every group. */
+int64_t kf_row_lse_split_specials(const kf_plan *plan, const kf_row_split *split);
 
 /* kf_variant.defaults of launches that only read. */
 void kf_row_defaults_read(const kf_problem *problem, const kf_target *target, kf_config *config);

@@ -3,11 +3,11 @@
 #include "../../core/backend.h"
 #include <string.h>
 
-enum { MAX_COLS = 1 << 30, MOST_PARKED = 13 }; /* the largest LOCAL_VECS */
+enum { MAX_COLS = 1 << 30, MOST_PARKED = KF_ROW_MOST_PARKED };
 
 const kf_knob_decl kf_row_knobs[KF_ROW_KNOBS] = {
     [KF_ROW_BLOCK] = {.name = "BLOCK",
-                      .variants = "unfused fused fused_cluster fused_bulk fused_cpu",
+                      .variants = "unfused fused fused_cluster fused_bulk fused_split fused_cpu",
                       .value_count = 11,
                       .values = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024},
                       .help = "threads per group"},
@@ -18,13 +18,13 @@ const kf_knob_decl kf_row_knobs[KF_ROW_KNOBS] = {
                         .help = "threads that share a row; BLOCK / THREADS_PER_ROW rows share a "
                                 "group"},
     [KF_ROW_LOCAL_VECS] = {.name = "LOCAL_VECS",
-                           .variants = "fused fused_cluster",
+                           .variants = "fused fused_cluster fused_split",
                            .value_count = 14,
                            .values = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
                            .help = "16-byte vectors per thread kept in local memory instead of "
                                    "registers"},
     [KF_ROW_LEAST_GROUPS] = {.name = "LEAST_GROUPS",
-                             .variants = "fused fused_cluster fused_bulk",
+                             .variants = "fused fused_cluster fused_bulk fused_split",
                              .value_count = 7,
                              .values = {1, 2, 3, 4, 5, 6, 8},
                              .help = "groups that must fit on a unit: caps the registers"},
@@ -39,6 +39,12 @@ const kf_knob_decl kf_row_knobs[KF_ROW_KNOBS] = {
                         .value_count = 4,
                         .values = {2, 4, 8, 16},
                         .help = "groups that share a row"},
+    [KF_ROW_SPLIT] = {.name = "GROUPS_PER_ROW",
+                      .variants = "fused_split",
+                      .value_count = 16,
+                      .values = {0, 2, 3, 4, 6, 8, 11, 12, 16, 24, 32, 33, 44, 64, 66, 128},
+                      .help = "groups that share a row and meet in global memory; 0 = as many as "
+                              "the device holds at once, the same for every row"},
 };
 
 /* Parked vectors; rows off the chip in several trips; the same with a row's threads in one warp. */
@@ -277,29 +283,9 @@ void kf_row_defaults_unfused(const kf_problem *problem, const kf_target *target,
         kf_at_most(kf_power_of_two_above(kf_row_vectors(problem)), config->knob[KF_ROW_BLOCK]));
 }
 
-/* From 64 KiB of 16-bit elements, 128 KiB of floats, two small groups are faster than a large one
- * (4096x32768: bf16 129.2 against 131.2 us, f32 258.4 against 259.3). */
-const char *kf_row_choose(const kf_problem *problem, const kf_target *target)
-{
-    kf_config fused = {.set = {false}}, cluster = {.set = {false}};
-    if (target->capabilities & KF_CAP_CPU)
-        return kf_row_fits_cpu(problem, &fused, target) == KF_OK ? "fused_cpu" : "fused";
-    if (!(target->capabilities & KF_CAP_CLUSTERS) || problem->empty)
-        return "fused";
-    kf_row_defaults_fused(problem, target, &fused);
-    kf_row_defaults_cluster(problem, target, &cluster);
-    const kf_row_shape s = kf_row_shape_of(problem, &cluster, target, true);
-    const bool is_long =
-        kf_row_vectors(problem) >= (kf_dtype_bytes(problem->dtype) == 2 ? 4096 : 8192);
-    return (is_long || fused.knob[KF_ROW_ONLINE]) && s.vecs - s.local_vecs <= 16 &&
-                   s.local_bytes <= target->local_bytes
-               ? "fused_cluster"
-               : "fused";
-}
-
 /* ---- fits ---------------------------------------------------------------------------------- */
 
-static kf_status check_cols(const kf_problem *problem)
+kf_status kf_row_check_cols(const kf_problem *problem)
 {
     return problem->dim[KF_COLS] <= MAX_COLS
                ? KF_OK
@@ -319,7 +305,7 @@ static kf_status check_threads(const kf_config *config, const kf_target *target)
                          (long long)config->knob[KF_ROW_BLOCK]);
 }
 
-static kf_status check_on_chip(const kf_row_shape *s, const kf_config *config,
+kf_status kf_row_check_on_chip(const kf_row_shape *s, const kf_config *config,
                                const kf_target *target)
 {
     const int64_t registers = s->vecs - s->local_vecs;
@@ -340,29 +326,29 @@ kf_status kf_row_fits_fused(const kf_problem *problem, const kf_config *config,
                             const kf_target *target)
 {
     const kf_row_shape s = kf_row_shape_of(problem, config, target, false);
-    kf_status status = check_cols(problem);
+    kf_status status = kf_row_check_cols(problem);
     if (status == KF_OK)
         status = check_threads(config, target);
     if (status != KF_OK || config->knob[KF_ROW_ONLINE])
         return status;
-    return check_on_chip(&s, config, target);
+    return kf_row_check_on_chip(&s, config, target);
 }
 
 kf_status kf_row_fits_cluster(const kf_problem *problem, const kf_config *config,
                               const kf_target *target)
 {
     const kf_row_shape s = kf_row_shape_of(problem, config, target, true);
-    const kf_status status = check_cols(problem);
+    const kf_status status = kf_row_check_cols(problem);
     if (status == KF_OK && s.block < kf_warp_lanes(target))
         return kf_fail(KF_UNSUPPORTED, "fused_cluster needs a BLOCK of at least %lld threads",
                        (long long)kf_warp_lanes(target));
-    return status == KF_OK ? check_on_chip(&s, config, target) : status;
+    return status == KF_OK ? kf_row_check_on_chip(&s, config, target) : status;
 }
 
 kf_status kf_row_fits_read(const kf_problem *problem, const kf_config *config,
                            const kf_target *target)
 {
-    const kf_status status = check_cols(problem);
+    const kf_status status = kf_row_check_cols(problem);
     return status == KF_OK ? check_threads(config, target) : status;
 }
 
@@ -393,6 +379,6 @@ kf_status kf_row_fits_cpu(const kf_problem *problem, const kf_config *config,
                           const kf_target *target)
 {
     (void)config;
-    const kf_status status = check_cols(problem);
+    const kf_status status = kf_row_check_cols(problem);
     return status == KF_OK ? check_walks(problem, target, MOST_WALKS) : status;
 }

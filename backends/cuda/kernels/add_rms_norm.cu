@@ -1,7 +1,7 @@
 /* residual_out = x + residual, y = its RMS norm. The same entries in
  * opencl/kernels/add_rms_norm.cl. How a row is held, summed and written: common/rows_norm.cu.
  *
- * add_rms_norm_fused and add_rms_norm_cluster: each element once, reads 2 M N and writes 2 M N elements.
+ * add_rms_norm_fused, _cluster and _split: each element once, reads 2 M N and writes 2 M N elements.
  * SPDX-License-Identifier: Apache-2.0 */
 
 #ifdef KF_EDITOR
@@ -96,6 +96,40 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     n.rows = rows;
     n.cols = (int)cols;
     norm_bulk_run(&n, local_memory);
+}
+#endif
+
+#if KF_ENTRY(add_rms_norm_split)
+extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
+    add_rms_norm_split(const kf_storage *__restrict__ x, long long x_offset,
+                       const kf_storage *__restrict__ residual, long long residual_offset,
+                       const kf_storage *__restrict__ weight, long long weight_offset,
+                       kf_storage *__restrict__ y, long long y_offset,
+                       kf_storage *__restrict__ residual_out, long long residual_out_offset,
+                       float *__restrict__ rstd, long long rstd_offset, unsigned long long *slots,
+                       long long slots_offset, unsigned *tickets, long long tickets_offset,
+                       long long rows, long long cols, long long x_stride,
+                       long long residual_stride, long long y_stride, long long residual_out_stride,
+                       float eps, float offset)
+{
+    extern __shared__ kf_pack local_memory[];
+    kf_place place;
+    norm_row row;
+    kf_place_first(&place, slots + slots_offset, tickets + tickets_offset);
+#pragma unroll 1
+    for (; place.row < rows; kf_place_next(&place)) {
+        row.x = x + x_offset + place.row * x_stride;
+        row.residual = residual + residual_offset + place.row * residual_stride;
+        row.weight = weight + weight_offset;
+        row.y = y + y_offset + place.row * y_stride;
+        row.residual_out = residual_out + residual_out_offset + place.row * residual_out_stride;
+        row.rstd = rstd + rstd_offset + place.row;
+        row.eps = eps;
+        row.offset = offset;
+        kf_place_columns(&place, row.x, cols);
+        norm_on_chip(&place, &row, (int)cols, local_memory,
+                     (unsigned)(rows >> 62), (unsigned)(cols >> 62));
+    }
 }
 #endif
 

@@ -1,7 +1,7 @@
 /* Layer norm of rows, y = (x - mean) / sqrt(var + eps) weight + bias. The same entries in
  * opencl/kernels/layer_norm.cl. How a row is held, summed and written: common/rows_norm.cu.
  *
- * layer_norm_fused and layer_norm_cluster: each element once, reads and writes M N elements.
+ * layer_norm_fused, _cluster and _split: each element once, reads and writes M N elements.
  * SPDX-License-Identifier: Apache-2.0 */
 
 #ifdef KF_EDITOR
@@ -91,6 +91,38 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     n.rows = rows;
     n.cols = (int)cols;
     norm_bulk_run(&n, local_memory);
+}
+#endif
+
+#if KF_ENTRY(layer_norm_split)
+extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
+    layer_norm_split(const kf_storage *__restrict__ x, long long x_offset,
+                     const kf_storage *__restrict__ weight, long long weight_offset,
+                     const kf_storage *__restrict__ bias, long long bias_offset,
+                     kf_storage *__restrict__ y, long long y_offset, float *__restrict__ mean,
+                     long long mean_offset, float *__restrict__ rstd, long long rstd_offset,
+                     unsigned long long *slots, long long slots_offset, unsigned *tickets,
+                     long long tickets_offset, long long rows, long long cols, long long x_stride,
+                     long long y_stride, float eps)
+{
+    extern __shared__ kf_pack local_memory[];
+    kf_place place;
+    norm_row row;
+    kf_place_first(&place, slots + slots_offset, tickets + tickets_offset);
+#pragma unroll 1
+    for (; place.row < rows; kf_place_next(&place)) {
+        row.x = x + x_offset + place.row * x_stride;
+        row.weight = weight + weight_offset;
+        row.bias = bias + bias_offset;
+        row.y = y + y_offset + place.row * y_stride;
+        row.mean = mean + mean_offset + place.row;
+        row.rstd = rstd + rstd_offset + place.row;
+        row.eps = eps;
+        row.offset = 0.0f;
+        kf_place_columns(&place, row.x, cols);
+        norm_on_chip(&place, &row, (int)cols, local_memory,
+                     (unsigned)(rows >> 62), (unsigned)(cols >> 62));
+    }
 }
 #endif
 

@@ -101,6 +101,29 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
 }
 #endif
 
+#if KF_ENTRY(log_softmax_split)
+/* M x N -> M x N, a row over PARTS groups. Reads M N, writes M N elements, and two words of 64 bits
+ * per part of a row. */
+extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
+    log_softmax_split(const kf_storage *__restrict__ x, long long x_offset,
+                      kf_storage *__restrict__ y, long long y_offset, unsigned long long *slots,
+                      long long slots_offset, unsigned *tickets, long long tickets_offset,
+                      long long rows, long long cols, long long x_stride, long long y_stride)
+{
+    extern __shared__ kf_pack local[];
+    kf_place place;
+    kf_place_first(&place, slots + slots_offset, tickets + tickets_offset);
+#pragma unroll 1
+    for (; place.row < rows; kf_place_next(&place)) {
+        const kf_storage *const x_row = x + x_offset + place.row * x_stride;
+        kf_storage *const y_row = y + y_offset + place.row * y_stride;
+        kf_place_columns(&place, x_row, cols);
+        log_softmax_row(&place, x_row, y_row, local, (unsigned)(rows >> 62),
+                        (unsigned)(cols >> 62));
+    }
+}
+#endif
+
 #if KF_ENTRY(log_softmax_online)
 #if BLOCK != THREADS_PER_ROW
 #error "log_softmax_online: one row per group, BLOCK = THREADS_PER_ROW"

@@ -1,7 +1,7 @@
 /* RMS norm of rows, y = x / sqrt(mean of x^2 + eps) (offset + weight). The same entries in
  * opencl/kernels/rms_norm.cl. How a row is held, summed and written: common/rows_norm.cu.
  *
- * rms_norm_fused and rms_norm_cluster: each element once, reads and writes M N elements.
+ * rms_norm_fused, _cluster and _split: each element once, reads and writes M N elements.
  * SPDX-License-Identifier: Apache-2.0 */
 
 #ifdef KF_EDITOR
@@ -79,6 +79,34 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     n.rows = rows;
     n.cols = (int)cols;
     norm_bulk_run(&n, local_memory);
+}
+#endif
+
+#if KF_ENTRY(rms_norm_split)
+extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
+    rms_norm_split(const kf_storage *__restrict__ x, long long x_offset,
+                   const kf_storage *__restrict__ weight, long long weight_offset,
+                   kf_storage *__restrict__ y, long long y_offset, float *__restrict__ rstd,
+                   long long rstd_offset, unsigned long long *slots, long long slots_offset,
+                   unsigned *tickets, long long tickets_offset, long long rows, long long cols,
+                   long long x_stride, long long y_stride, float eps, float offset)
+{
+    extern __shared__ kf_pack local_memory[];
+    kf_place place;
+    norm_row row;
+    kf_place_first(&place, slots + slots_offset, tickets + tickets_offset);
+#pragma unroll 1
+    for (; place.row < rows; kf_place_next(&place)) {
+        row.x = x + x_offset + place.row * x_stride;
+        row.weight = weight + weight_offset;
+        row.y = y + y_offset + place.row * y_stride;
+        row.rstd = rstd + rstd_offset + place.row;
+        row.eps = eps;
+        row.offset = offset;
+        kf_place_columns(&place, row.x, cols);
+        norm_on_chip(&place, &row, (int)cols, local_memory,
+                     (unsigned)(rows >> 62), (unsigned)(cols >> 62));
+    }
 }
 #endif
 

@@ -100,12 +100,10 @@ __device__ inline kf_pack softmax_scaled(kf_pack kept, float base, float scale,
 }
 
 /* Of all parts of a row, from one slot each: (maximum, sum of the exponentials below it). Each warp
- * reduces all slots itself. Returns what exponentials below `max` are multiplied by. Per thread: 1
- * division, and 1 + ceil(slots / KF_WARP) exp2. */
-__device__ inline float softmax_gather(float max, const float4 *slot, int slots)
+ * reduces all slots itself. Per thread: ceil(slots / KF_WARP) exp2. */
+__device__ inline float2 softmax_join(const float4 *slot, int slots)
 {
-    const int width = slots < KF_WARP ? slots : KF_WARP;
-    const int first = threadIdx.x % width;
+    const int width = KF_SLOT_LANES(slots), first = (int)threadIdx.x % width;
     float row_max = -KF_INFINITY, row_sum = 0.0f;
     for (int w = first; w < slots; w += KF_WARP)
         row_max = kf_max(row_max, slot[w].x);
@@ -113,8 +111,15 @@ __device__ inline float softmax_gather(float max, const float4 *slot, int slots)
     const float base = softmax_base(row_max);
     for (int w = first; w < slots; w += KF_WARP)
         row_sum += slot[w].y * softmax_exponential(slot[w].x, base);
-    row_sum = kf_warp_sum(row_sum, width);
-    return softmax_exponential(max, base) / row_sum;
+    return make_float2(row_max, kf_warp_sum(row_sum, width));
+}
+
+/* What exponentials below `max` are multiplied by. Per thread: 1 division, and 1 + ceil(slots /
+ * KF_WARP) exp2. */
+__device__ inline float softmax_gather(float max, const float4 *slot, int slots)
+{
+    const float2 row = softmax_join(slot, slots);
+    return softmax_exponential(max, softmax_base(row.x)) / row.y;
 }
 
 #ifdef VECS
@@ -127,7 +132,13 @@ __device__ inline float softmax_scale(const kf_place *p, float max, float sum, f
     kf_cluster_wait();
 #endif
     kf_row_share(p, make_float4(max, sum, 0.0f, 0.0f), slot);
+#if SPLIT
+    const float2 part = softmax_join(slot, ROW_SLOTS);
+    kf_meet(p, part.x, part.y, kf_part_slots(slot));
+    return softmax_gather(max, kf_part_slots(slot), PARTS);
+#else
     return softmax_gather(max, slot, ROW_SLOTS);
+#endif
 }
 
 /* A row, or a part of one, from its load to its store. exp2 per group, padding included: BLOCK
@@ -222,6 +233,28 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     kf_storage *const y_row = y + y_offset + place.row * y_stride;
     kf_place_columns(&place, x_row, cols);
     softmax_row(&place, x_row, y_row, local, (unsigned)(rows >> 62), (unsigned)(cols >> 62));
+}
+#endif
+
+#if KF_ENTRY(softmax_split)
+/* M x N -> M x N, a row over PARTS groups. Reads M N, writes M N elements, and two words of 64 bits
+ * per part of a row. */
+extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
+    softmax_split(const kf_storage *__restrict__ x, long long x_offset, kf_storage *__restrict__ y,
+                  long long y_offset, unsigned long long *slots, long long slots_offset,
+                  unsigned *tickets, long long tickets_offset, long long rows, long long cols,
+                  long long x_stride, long long y_stride)
+{
+    extern __shared__ kf_pack local[];
+    kf_place place;
+    kf_place_first(&place, slots + slots_offset, tickets + tickets_offset);
+#pragma unroll 1
+    for (; place.row < rows; kf_place_next(&place)) {
+        const kf_storage *const x_row = x + x_offset + place.row * x_stride;
+        kf_storage *const y_row = y + y_offset + place.row * y_stride;
+        kf_place_columns(&place, x_row, cols);
+        softmax_row(&place, x_row, y_row, local, (unsigned)(rows >> 62), (unsigned)(cols >> 62));
+    }
 }
 #endif
 

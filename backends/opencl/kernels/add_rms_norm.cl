@@ -1,7 +1,7 @@
 /* residual_out = x + residual, y = its RMS norm. The same entries in
  * cuda/kernels/add_rms_norm.cu. How a row is held, summed and written: common/rows_norm.cl.
  *
- * add_rms_norm_fused and add_rms_norm_cluster: each element once, reads 2 M N and writes 2 M N elements.
+ * add_rms_norm_fused, _cluster and _split: each element once, reads 2 M N and writes 2 M N elements.
  * SPDX-License-Identifier: Apache-2.0 */
 
 #ifdef KF_EDITOR
@@ -66,6 +66,38 @@ add_rms_norm_bulk(const __global kf_storage *restrict x, long x_offset,
     n.rows = rows;
     n.cols = (int)cols;
     norm_bulk_run(&n, local_memory);
+}
+#endif
+
+#if KF_ENTRY(add_rms_norm_split)
+__kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
+add_rms_norm_split(const __global kf_storage *restrict x, long x_offset,
+                   const __global kf_storage *restrict residual, long residual_offset,
+                   const __global kf_storage *restrict weight, long weight_offset,
+                   __global kf_storage *restrict y, long y_offset,
+                   __global kf_storage *restrict residual_out, long residual_out_offset,
+                   __global float *restrict rstd, long rstd_offset, __global ulong *slots,
+                   long slots_offset, __global uint *tickets, long tickets_offset, long rows,
+                   long cols, long x_stride, long residual_stride, long y_stride,
+                   long residual_out_stride, float eps, float offset)
+{
+    __local kf_pack local_memory[LOCAL_BYTES / sizeof(kf_pack)];
+    kf_place place;
+    norm_row row;
+    kf_place_first(&place, slots + slots_offset, tickets + tickets_offset);
+#pragma unroll 1
+    for (; place.row < rows; kf_place_next(&place)) {
+        row.x = x + x_offset + place.row * x_stride;
+        row.residual = residual + residual_offset + place.row * residual_stride;
+        row.weight = weight + weight_offset;
+        row.y = y + y_offset + place.row * y_stride;
+        row.residual_out = residual_out + residual_out_offset + place.row * residual_out_stride;
+        row.rstd = rstd + rstd_offset + place.row;
+        row.eps = eps;
+        row.offset = offset;
+        kf_place_columns(&place, row.x, cols);
+        norm_on_chip(&place, &row, (int)cols, local_memory, (uint)(rows >> 62), (uint)(cols >> 62));
+    }
 }
 #endif
 

@@ -82,6 +82,29 @@ log_softmax_fused(const __global kf_storage *restrict x, long x_offset,
 }
 #endif
 
+#if KF_ENTRY(log_softmax_split)
+/* M x N -> M x N, a row over PARTS groups. Reads M N, writes M N elements, and two words of 64 bits
+ * per part of a row. */
+__kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
+log_softmax_split(const __global kf_storage *restrict x, long x_offset,
+                  __global kf_storage *restrict y, long y_offset, __global ulong *slots,
+                  long slots_offset, __global uint *tickets, long tickets_offset, long rows,
+                  long cols, long x_stride, long y_stride)
+{
+    __local kf_pack local_memory[LOCAL_BYTES / sizeof(kf_pack)];
+    kf_place place;
+    kf_place_first(&place, slots + slots_offset, tickets + tickets_offset);
+#pragma unroll 1
+    for (; place.row < rows; kf_place_next(&place)) {
+        const __global kf_storage *const x_row = x + x_offset + place.row * x_stride;
+        __global kf_storage *const y_row = y + y_offset + place.row * y_stride;
+        kf_place_columns(&place, x_row, cols);
+        log_softmax_row(&place, x_row, y_row, local_memory, (uint)(rows >> 62),
+                        (uint)(cols >> 62));
+    }
+}
+#endif
+
 #if KF_ENTRY(log_softmax_online)
 #if BLOCK != THREADS_PER_ROW
 #error "log_softmax_online: one row per group, BLOCK = THREADS_PER_ROW"

@@ -74,13 +74,10 @@ static inline kf_pack softmax_scaled(kf_pack kept, float base, float scale, uint
 }
 
 /* Of all parts of a row, from one slot each: (maximum, sum of the exponentials below it). Each warp
- * reduces all slots itself. Returns what exponentials below `max` are multiplied by. Per thread: 1
- * division, and 1 + ceil(slots / KF_WARP) exp2. Without shuffles two trees over the row take the
- * place of the slots: 1 division and 1 exp2 per work-item. */
-static inline float softmax_gather(float max, __local const float4 *slot, int slots)
+ * reduces all slots itself. Per thread: ceil(slots / KF_WARP) exp2. */
+static inline float2 softmax_join(__local const float4 *slot, int slots)
 {
-    const int width = slots < KF_WARP ? slots : KF_WARP;
-    const int first = (int)get_local_id(0) % width;
+    const int width = KF_SLOT_LANES(slots), first = (int)get_local_id(0) % width;
     float row_max = -KF_INFINITY, row_sum = 0.0f;
     for (int w = first; w < slots; w += KF_WARP)
         row_max = kf_max(row_max, slot[w].x);
@@ -88,11 +85,29 @@ static inline float softmax_gather(float max, __local const float4 *slot, int sl
     const float base = softmax_base(row_max);
     for (int w = first; w < slots; w += KF_WARP)
         row_sum += slot[w].y * softmax_exponential(slot[w].x, base);
-    row_sum = kf_warp_sum(row_sum, width);
-    return softmax_exponential(max, base) / row_sum;
+    return (float2)(row_max, kf_warp_sum(row_sum, width));
+}
+
+/* What exponentials below `max` are multiplied by. Per thread: 1 division, and 1 + ceil(slots /
+ * KF_WARP) exp2. Without shuffles two trees over the row take the place of the slots: 1 division and
+ * 1 exp2 per work-item. */
+static inline float softmax_gather(float max, __local const float4 *slot, int slots)
+{
+    const float2 row = softmax_join(slot, slots);
+    return softmax_exponential(max, softmax_base(row.x)) / row.y;
 }
 
 #if !KF_CAP_SHUFFLE
+/* softmax_join by trees, for more than one thread. */
+static inline float2 softmax_tree_join(float max, float sum, int threads, int lane,
+                                       __local float4 *slot)
+{
+    __local float *const tree = (__local float *)slot; /* a float per work-item */
+    const float row_max = kf_group_max(max, threads, lane, tree);
+    const float factor = softmax_exponential(max, softmax_base(row_max));
+    return (float2)(row_max, kf_group_sum(sum * factor, threads, lane, tree));
+}
+
 static inline float softmax_tree(float max, float sum, int threads, int lane, __local float4 *slot)
 {
     __local float *const tree = (__local float *)slot; /* a float per work-item */
@@ -110,7 +125,16 @@ static inline float softmax_scale(const kf_place *p, float max, float sum, __loc
 {
     if (THREADS_PER_ROW <= KF_WARP)
         return 1.0f / sum;
+#if SPLIT
 #if KF_CAP_SHUFFLE
+    kf_row_share(p, (float4)(max, sum, 0.0f, 0.0f), slot);
+    const float2 part = softmax_join(slot, ROW_SLOTS);
+#else
+    const float2 part = softmax_tree_join(max, sum, THREADS_PER_ROW, p->lane, slot);
+#endif
+    kf_meet(p, part.x, part.y, kf_part_slots(slot));
+    return softmax_gather(max, kf_part_slots(slot), PARTS);
+#elif KF_CAP_SHUFFLE
     kf_row_share(p, (float4)(max, sum, 0.0f, 0.0f), slot);
     return softmax_gather(max, slot, ROW_SLOTS);
 #else
@@ -190,6 +214,27 @@ softmax_fused(const __global kf_storage *restrict x, long x_offset, __global kf_
     __global kf_storage *const y_row = y + y_offset + place.row * y_stride;
     kf_place_columns(&place, x_row, cols);
     softmax_row(&place, x_row, y_row, local_memory, (uint)(rows >> 62), (uint)(cols >> 62));
+}
+#endif
+
+#if KF_ENTRY(softmax_split)
+/* M x N -> M x N, a row over PARTS groups. Reads M N, writes M N elements, and two words of 64 bits
+ * per part of a row. */
+__kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
+softmax_split(const __global kf_storage *restrict x, long x_offset, __global kf_storage *restrict y,
+              long y_offset, __global ulong *slots, long slots_offset, __global uint *tickets,
+              long tickets_offset, long rows, long cols, long x_stride, long y_stride)
+{
+    __local kf_pack local_memory[LOCAL_BYTES / sizeof(kf_pack)];
+    kf_place place;
+    kf_place_first(&place, slots + slots_offset, tickets + tickets_offset);
+#pragma unroll 1
+    for (; place.row < rows; kf_place_next(&place)) {
+        const __global kf_storage *const x_row = x + x_offset + place.row * x_stride;
+        __global kf_storage *const y_row = y + y_offset + place.row * y_stride;
+        kf_place_columns(&place, x_row, cols);
+        softmax_row(&place, x_row, y_row, local_memory, (uint)(rows >> 62), (uint)(cols >> 62));
+    }
 }
 #endif
 

@@ -277,6 +277,14 @@ __device__ inline float kf_warp_sum(float value, int width)
 /* Floats of local memory that a reduction over `lanes` threads needs for each of its rows. */
 #define KF_SLOTS(lanes) ((lanes) > KF_WARP ? (lanes) / KF_WARP : 0)
 
+/* Lanes of a warp that go over `slots` slots together: a power of two. */
+#define KF_SLOT_LANES(slots)                                                                       \
+    ((slots) >= KF_WARP || (slots) > 16 ? KF_WARP                                                  \
+     : (slots) > 8                      ? 16                                                       \
+     : (slots) > 4                      ? 8                                                        \
+     : (slots) > 2                      ? 4                                                        \
+                                        : (slots))
+
 /* Over `lanes` neighbouring threads, a power of two; `lane` is this thread's place among them and
  * `slot` their KF_SLOTS(lanes) floats, used once per launch. Every thread gets the result: each
  * warp reduces all slots itself, which saves a second barrier. All threads of the group must be

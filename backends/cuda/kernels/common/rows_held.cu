@@ -4,21 +4,29 @@
  *
  * THREADS_PER_ROW threads of a group hold VECS vectors each, the last LOCAL_VECS of them in local
  * memory; ROWS_PER_GROUP short rows share a group, or PARTS groups share a long row, part after
- * part. WHOLE=1 says that the vectors fill every thread's share exactly: no comparison per vector.
+ * part of PART_VECS vectors (SPLIT=1: common/rows_held_split). WHOLE=1 says that the vectors fill every thread's share exactly: no comparison per vector.
  * SPDX-License-Identifier: Apache-2.0 */
 #ifdef KF_EDITOR
 #define BLOCK 128
 #define ROWS_PER_GROUP 1
 #define VECS 8
 #define LOCAL_VECS 0
+#define SPLIT 1
+#define PARTS 4
+#define PART_VECS 1000
 #endif
 
 #ifdef VECS
 #ifndef CLUSTER
 #define CLUSTER 1
 #endif
+#ifndef SPLIT
+#define SPLIT 0
 #define PARTS CLUSTER
+#define PART_VECS (THREADS_PER_ROW * VECS)
+#endif
 #define PARK_BATCH 8
+#define PARK_ASYNC /* cp.async */ (CLUSTER > 1 || (SPLIT && LEAST_GROUPS > 1 && __CUDA_ARCH__ >= 800))
 #ifndef WHOLE
 #define WHOLE 0
 #endif
@@ -44,6 +52,10 @@ typedef struct kf_place {
     kf_span span; /* of the row; its head and tail belong to part 0 */
     int first;    /* column of this part's vector 0 */
     int vectors;  /* of the row, from there to its end: may be more than the part holds, or < 0 */
+#if SPLIT
+    unsigned long long *slots; /* where the parts of rows meet */
+    unsigned ticket;           /* of thread 0 */
+#endif
 } kf_place;
 
 __device__ inline void kf_place_row(kf_place *p, long long rows)
@@ -60,8 +72,15 @@ __device__ inline void kf_place_row(kf_place *p, long long rows)
 __device__ inline void kf_place_columns(kf_place *p, const kf_storage *row, long long cols)
 {
     kf_split(&p->span, row, p->present ? (int)cols : 0);
-    p->first = p->span.head + p->part * (THREADS_PER_ROW * VECS * KF_VEC);
-    p->vectors = p->span.vectors - p->part * (THREADS_PER_ROW * VECS);
+    p->first = p->span.head + p->part * (PART_VECS * KF_VEC);
+    p->vectors = p->span.vectors - p->part * PART_VECS;
+    if (PART_VECS < THREADS_PER_ROW * VECS) /* the rest of the threads' places is the next part's */
+        p->vectors = min(p->vectors, PART_VECS);
+#if SPLIT && VECS > 2
+    /* addresses of weights are the same in every row: kept from before the loop over rows, those of
+     * many vectors spill */
+    asm volatile("" : "+r"(p->first));
+#endif
 }
 
 /* Vector i of this thread: its number in the part, and whether the row has it. */
@@ -98,7 +117,7 @@ __device__ inline kf_pack *kf_parked(const kf_held *held, int i)
 __device__ inline void kf_park(const kf_held *held, const kf_place *p, const kf_storage *from,
                                float fill)
 {
-#if CLUSTER > 1 /* cp.async, through no register: room for more groups on a unit */
+#if PARK_ASYNC /* through no register: room for more groups on a unit */
 #pragma unroll
     for (int i = 0; i < LOCAL_VECS; i++)
         if (kf_vector(p, REGISTER_VECS + i) < HELD_END(p))
@@ -126,6 +145,10 @@ __device__ inline void kf_park(const kf_held *held, const kf_place *p, const kf_
 #endif
 }
 
+#if SPLIT
+__device__ inline void kf_tell_run(const kf_place *p, kf_pack *local);
+#endif
+
 /* One read of the row; `fill` stands where the row has no element. */
 __device__ inline void kf_hold(kf_held *held, const kf_place *p, const kf_storage *row, float fill)
 {
@@ -139,7 +162,10 @@ __device__ inline void kf_hold(kf_held *held, const kf_place *p, const kf_storag
         const int column = kf_edge_column(p, i);
         held->edge[i] = column < 0 ? fill : kf_load(row, column);
     }
-#if CLUSTER > 1
+#if SPLIT
+    kf_tell_run(p, held->parked); /* thread 0 has it by now: its loads went out in between */
+#endif
+#if PARK_ASYNC
     asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }

@@ -178,33 +178,47 @@ __device__ inline void kf_lse_warp(kf_lse *l, int width)
     l->base = base;
 }
 
-/* Of the whole row, in every thread of it. exp2 per thread: one, and one more where the row spans
- * warps, whose states meet in the row's slots. */
-__device__ inline void kf_lse_join(kf_lse *l, const kf_place *p, float4 *slot)
+/* Of `slots` slots with a state each, in every thread. exp2 per thread: two for each slot but the first
+ * that a lane takes, and one. */
+__device__ inline void kf_lse_slots(kf_lse *l, const float4 *slot, int slots)
 {
-    kf_lse_warp(l, ROW_LANES);
-    if (ROW_SLOTS > 1) {
-        const int width = ROW_SLOTS < KF_WARP ? ROW_SLOTS : KF_WARP;
-        float4 one;
-#if CLUSTER > 1
-        kf_cluster_wait();
-#endif
-        kf_row_share(p, make_float4(l->base, l->sum, l->total, 0.0f), slot);
-        one = slot[threadIdx.x % width];
-        l->base = one.x;
-        l->sum = one.y;
-        l->total = one.z;
+    const int width = KF_SLOT_LANES(slots), lane = (int)threadIdx.x % width;
+    float4 one = make_float4(-KF_INFINITY, 0.0f, 0.0f, 0.0f);
+    if (lane < slots)
+        one = slot[lane];
+    l->base = one.x;
+    l->sum = one.y;
+    l->total = one.z;
 #pragma unroll
-        for (int w = KF_WARP; w < ROW_SLOTS; w += KF_WARP) {
-            const float base = fmaxf(l->base, slot[w + threadIdx.x % width].x);
-            one = slot[w + threadIdx.x % width];
+    for (int w = KF_WARP; w < slots; w += KF_WARP) {
+        if (w + lane < slots) {
+            one = slot[w + lane];
+            const float base = fmaxf(l->base, one.x);
             l->sum = l->sum * kf_exp2(l->base - kf_lse_below(base)) +
                      one.y * kf_exp2(one.x - kf_lse_below(base));
             l->total += one.z;
             l->base = base;
         }
-        kf_lse_warp(l, width);
     }
+    kf_lse_warp(l, width);
+}
+
+/* Of the whole row, in every thread of it. exp2 per thread: one, and one more where the row spans
+ * warps, whose states meet in the row's slots; then kf_lse_slots of the parts of a split row. */
+__device__ inline void kf_lse_join(kf_lse *l, const kf_place *p, float4 *slot)
+{
+    kf_lse_warp(l, ROW_LANES);
+    if (ROW_SLOTS > 1) {
+#if CLUSTER > 1
+        kf_cluster_wait();
+#endif
+        kf_row_share(p, make_float4(l->base, l->sum, l->total, 0.0f), slot);
+        kf_lse_slots(l, slot, ROW_SLOTS);
+    }
+#if SPLIT
+    kf_meet(p, l->base, l->sum, kf_part_slots(slot)); /* which has no place for a total */
+    kf_lse_slots(l, kf_part_slots(slot), PARTS);
+#endif
 }
 #endif
 #endif

@@ -155,31 +155,47 @@ __device__ inline kf_pack norm_result(const norm_row *row, int column, kf_pack p
 /* ---- what the parts of a row tell each other ----------------------------------------------- */
 
 #ifdef VECS
-/* The moments of the row from its parts; each warp joins all of them itself. Per thread: 1 division
- * and 1 rsqrt, 1 more division where CENTRED and a row spans warps. */
+/* (mean, squares about it) of `elements` elements from their parts, a slot each: (mean, squares,
+ * elements). Each warp joins all of them itself. Per thread 1 division where CENTRED. */
+__device__ inline float2 norm_joined(const float4 *slot, int slots, float elements)
+{
+    const int width = KF_SLOT_LANES(slots), first = (int)threadIdx.x % width;
+    float mean = 0.0f, total = 0.0f, spread = 0.0f;
+    for (int w = first; CENTRED && w < slots; w += KF_WARP)
+        total += slot[w].z * slot[w].x;
+    if (CENTRED) {
+        total = kf_warp_sum(total, width);
+        mean = elements > 0.0f ? total / elements : 0.0f;
+    }
+    for (int w = first; w < slots; w += KF_WARP) {
+        const float away = slot[w].x - mean;
+        spread += CENTRED ? slot[w].y + slot[w].z * away * away : slot[w].y;
+    }
+    return make_float2(mean, kf_warp_sum(spread, width));
+}
+
+/* The moments of the row from its parts. Per thread: 1 division and 1 rsqrt, and norm_joined where a
+ * row spans warps, and once more where it is split. */
 __device__ inline norm_moments norm_join(const kf_place *p, float mean, float squares, float count, int cols,
                           float eps, float4 *slot)
 {
-    norm_moments m;
-    m.x = mean;
+    float2 m = make_float2(mean, squares);
     if (ROW_SLOTS > 1) {
-        const int width = ROW_SLOTS < KF_WARP ? ROW_SLOTS : KF_WARP, first = (int)threadIdx.x % width;
-        float total = 0.0f, spread = 0.0f;
 #if CLUSTER > 1
         kf_cluster_wait();
 #endif
         kf_row_share(p, make_float4(mean, squares, count, 0.0f), slot);
-        for (int w = first; CENTRED && w < ROW_SLOTS; w += KF_WARP)
-            total += slot[w].z * slot[w].x;
-        if (CENTRED)
-            m.x = kf_warp_sum(total, width) / (float)cols;
-        for (int w = first; w < ROW_SLOTS; w += KF_WARP) {
-            const float away = slot[w].x - m.x;
-            spread += CENTRED ? slot[w].y + slot[w].z * away * away : slot[w].y;
-        }
-        squares = kf_warp_sum(spread, width);
+#if SPLIT
+        m = norm_joined(slot, ROW_SLOTS, (float)kf_part_elements(p, p->part));
+#else
+        m = norm_joined(slot, ROW_SLOTS, (float)cols);
+#endif
     }
-    m.y = rsqrtf(squares / (float)cols + eps);
+#if SPLIT
+    kf_meet(p, m.x, m.y, kf_part_slots(slot));
+    m = norm_joined(kf_part_slots(slot), PARTS, (float)cols);
+#endif
+    m.y = rsqrtf(m.y / (float)cols + eps);
     return m;
 }
 #endif
@@ -298,6 +314,12 @@ __device__ inline void norm_on_chip(const kf_place *p, const norm_row *row, int 
 #endif
 #if ADDED
     norm_hold_added(&held, p, row);
+#endif
+#if SPLIT /* where groups meet the wait is long: what does not come with the row, to the cache */
+    if (WEIGHT && !EARLY)
+        kf_expect(p, row->weight);
+    if (BIAS)
+        kf_expect(p, row->bias);
 #endif
     const norm_moments m =
         norm_statistics(&held, p, cols, row->eps, kf_row_slots(p, local_memory), zero);

@@ -317,6 +317,14 @@ static inline float kf_warp_sum(float value, int width)
 /* Floats of local memory that a reduction over `lanes` work-items needs for each of its rows. */
 #define KF_SLOTS(lanes) ((lanes) > KF_WARP ? (lanes) / KF_WARP : 0)
 
+/* Lanes of a warp that go over `slots` slots together: a power of two. */
+#define KF_SLOT_LANES(slots)                                                                       \
+    ((slots) >= KF_WARP || (slots) > 16 ? KF_WARP                                                  \
+     : (slots) > 8                      ? 16                                                       \
+     : (slots) > 4                      ? 8                                                        \
+     : (slots) > 2                      ? 4                                                        \
+                                        : (slots))
+
 /* Over `lanes` neighbouring work-items, a power of two; `lane` is this one's place among them and
  * `slot` their KF_SLOTS(lanes) floats. Every work-item gets the result. All of the group must be
  * here. With shuffles, each warp reduces all slots itself, which saves a second barrier; without, a

@@ -4,17 +4,24 @@
  *
  * THREADS_PER_ROW threads of a group hold VECS vectors each, the last LOCAL_VECS of them in local
  * memory; ROWS_PER_GROUP short rows share a group, or PARTS groups share a long row, part after
- * part. WHOLE=1 says that the vectors fill every thread's share exactly: no comparison per vector.
+ * part of PART_VECS vectors (SPLIT=1: common/rows_held_split). WHOLE=1 says that the vectors fill every thread's share exactly: no comparison per vector.
  * SPDX-License-Identifier: Apache-2.0 */
 #ifdef KF_EDITOR
 #define BLOCK 128
 #define ROWS_PER_GROUP 1
 #define VECS 8
 #define LOCAL_VECS 0
+#define SPLIT 1
+#define PARTS 4
+#define PART_VECS 1000
 #endif
 
 #ifdef VECS
+#ifndef SPLIT
+#define SPLIT 0
 #define PARTS 1 /* clusters are CUDA's */
+#define PART_VECS (THREADS_PER_ROW * VECS)
+#endif
 #define PARK_BATCH 8
 #ifndef WHOLE
 #define WHOLE 0
@@ -42,6 +49,10 @@ typedef struct kf_place {
     kf_span span; /* of the row; its head and tail belong to part 0 */
     int first;    /* column of this part's vector 0 */
     int vectors;  /* of the row, from there to its end: may be more than the part holds, or < 0 */
+#if SPLIT
+    __global ulong *slots; /* where the parts of rows meet */
+    uint ticket;           /* of work-item 0 */
+#endif
 } kf_place;
 
 static inline void kf_place_row(kf_place *p, long rows)
@@ -59,8 +70,15 @@ static inline void kf_place_row(kf_place *p, long rows)
 static inline void kf_place_columns(kf_place *p, const __global kf_storage *row, long cols)
 {
     kf_split(&p->span, row, p->present ? (int)cols : 0);
-    p->first = p->span.head + p->part * (THREADS_PER_ROW * VECS * KF_VEC);
-    p->vectors = p->span.vectors - p->part * (THREADS_PER_ROW * VECS);
+    p->first = p->span.head + p->part * (PART_VECS * KF_VEC);
+    p->vectors = p->span.vectors - p->part * PART_VECS;
+    if (PART_VECS < THREADS_PER_ROW * VECS) /* the rest of the items' places is the next part's */
+        p->vectors = min(p->vectors, PART_VECS);
+#if SPLIT && VECS > 2 && KF_CAP_PTX
+    /* addresses of weights are the same in every row: kept from before the loop over rows, those of
+     * many vectors spill */
+    __asm volatile("" : "+r"(p->first));
+#endif
 }
 
 /* Vector i of this thread: its number in the part, and whether the row has it. */
@@ -113,6 +131,10 @@ static inline void kf_park(const kf_held *held, const kf_place *p, const __globa
     }
 }
 
+#if SPLIT
+static inline void kf_tell_run(const kf_place *p, __local kf_pack *local_memory);
+#endif
+
 /* One read of the row; `fill` stands where the row has no element. */
 static inline void kf_hold(kf_held *held, const kf_place *p, const __global kf_storage *row,
                            float fill)
@@ -127,6 +149,9 @@ static inline void kf_hold(kf_held *held, const kf_place *p, const __global kf_s
         const int column = kf_edge_column(p, i);
         held->edge[i] = column < 0 ? fill : kf_load(row, column);
     }
+#if SPLIT
+    kf_tell_run(p, held->parked); /* item 0 has it by now: its loads went out in between */
+#endif
 }
 
 /* To vector i of a row, which has it (kf_has); `together`: kf_together(the row that laid the grid,

@@ -178,21 +178,41 @@ static inline void kf_lse_warp(kf_lse *l, int width)
     l->base = base;
 }
 
+/* Of `slots` slots with a state each, in every work-item. exp2 per work-item: two for each slot but the
+ * first that a lane takes, and one. */
+static inline void kf_lse_slots(kf_lse *l, __local const float4 *slot, int slots)
+{
+    const int width = KF_SLOT_LANES(slots), lane = (int)get_local_id(0) % width;
+    float4 one = (float4)(-KF_INFINITY, 0.0f, 0.0f, 0.0f);
+    if (lane < slots)
+        one = slot[lane];
+    l->base = one.x;
+    l->sum = one.y;
+    l->total = one.z;
+    for (int w = KF_WARP; w < slots; w += KF_WARP) {
+        if (w + lane < slots) {
+            one = slot[w + lane];
+            const float base = fmax(l->base, one.x);
+            l->sum = l->sum * kf_exp2(l->base - kf_lse_below(base)) +
+                     one.y * kf_exp2(one.x - kf_lse_below(base));
+            l->total += one.z;
+            l->base = base;
+        }
+    }
+    kf_lse_warp(l, width);
+}
+
 /* Of the whole row, in every work-item of it. exp2 per work-item: one, and one more where the row
  * spans warps, whose states meet in the row's slots. Without shuffles trees over the row take the
- * place of both: one, and none where the row is one work-item's. */
+ * place of both: one, and none where the row is one work-item's. Then kf_lse_slots of the parts of a
+ * split row. */
 static inline void kf_lse_join(kf_lse *l, const kf_place *p, __local float4 *slot)
 {
 #if KF_CAP_SHUFFLE
     kf_lse_warp(l, ROW_LANES);
     if (ROW_SLOTS > 1) {
-        const int width = ROW_SLOTS < KF_WARP ? ROW_SLOTS : KF_WARP;
         kf_row_share(p, (float4)(l->base, l->sum, l->total, 0.0f), slot);
-        const float4 one = slot[(int)get_local_id(0) % width];
-        l->base = one.x;
-        l->sum = one.y;
-        l->total = one.z;
-        kf_lse_warp(l, width);
+        kf_lse_slots(l, slot, ROW_SLOTS);
     }
 #elif THREADS_PER_ROW > 1
     __local float *const tree = (__local float *)slot; /* a float per work-item */
@@ -202,6 +222,10 @@ static inline void kf_lse_join(kf_lse *l, const kf_place *p, __local float4 *slo
     if (LSE_TOTAL)
         l->total = kf_group_sum(l->total, THREADS_PER_ROW, p->lane, tree);
     l->base = base;
+#endif
+#if SPLIT
+    kf_meet(p, l->base, l->sum, kf_part_slots(slot)); /* which has no place for a total */
+    kf_lse_slots(l, kf_part_slots(slot), PARTS);
 #endif
 }
 #endif
