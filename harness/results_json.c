@@ -58,6 +58,8 @@ static json_t *shape_json(const kf_case *c)
     json_t *list = json_array();
     for (int i = 0; i < kf_op_dim_count(c->op); i++)
         json_array_append_new(list, json_integer(c->dim[i]));
+    if (c->inner > 1)
+        json_array_append_new(list, json_integer(c->inner));
     return list;
 }
 

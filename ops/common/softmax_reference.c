@@ -12,11 +12,16 @@ static double stored_error(double distance, kf_dtype storage)
     return expm1(u * distance) * (1 + u) + u;
 }
 
+double kf_softmax_at(const kf_softmax_row *row, int64_t column)
+{
+    return kf_load(row->x, row->dtype, row->start + column * (row->step ? row->step : 1));
+}
+
 void kf_softmax_sum(const kf_softmax_row *row, kf_dtype storage, kf_softmax_sums *sums)
 {
     kf_softmax_sums s = {.max = -INFINITY};
     for (int64_t j = 0; j < row->cols; j++) {
-        const double x = kf_load(row->x, row->dtype, row->start + j);
+        const double x = kf_softmax_at(row, j);
         s.nan |= isnan(x);
         s.max = x > s.max ? x : s.max;
     }
@@ -25,7 +30,7 @@ void kf_softmax_sum(const kf_softmax_row *row, kf_dtype storage, kf_softmax_sums
     if (s.nan)
         return;
     for (int64_t j = 0; j < row->cols; j++) {
-        const double x = kf_load(row->x, row->dtype, row->start + j), e = exp(x - s.max);
+        const double x = kf_softmax_at(row, j), e = exp(x - s.max);
         if (e == 0)
             continue; /* -inf too: its distance is infinite and counts for nothing */
         s.sum += e;
@@ -39,28 +44,34 @@ void kf_softmax_sum(const kf_softmax_row *row, kf_dtype storage, kf_softmax_sums
     *sums = s;
 }
 
+void kf_softmax_element(const kf_softmax_row *row, const kf_softmax_sums *sums,
+                        const kf_error_model *error, int64_t column, double *value, double *bound)
+{
+    const kf_softmax_sums s = *sums;
+    const double u = 0x1p-24, twice = error->exp2 ? 2 : 1;
+    const double steps = 17 + (double)error->depth + 8 * (double)error->rescales;
+    const bool stored = error->intermediate != KF_NONE && error->intermediate != KF_F32;
+    const double distance = s.max - kf_softmax_at(row, column),
+                 y = s.nan ? NAN : exp(-distance) / s.sum;
+    double own = 0; /* of -inf and of what underflows in double: exactly 0 */
+    if (y > 0) {
+        const double extra = stored_error(distance, error->intermediate);
+        const double left = 1 - s.stored; /* how small the computed sum may be */
+        own = y * u * (twice * (distance + s.distance) + steps);
+        own += left > 0 ? y * ((1 + extra) / left - 1) : INFINITY;
+        own += stored ? kf_dtype_floor(error->intermediate) / s.sum * 2 : 0;
+    }
+    *value = y;
+    *bound = s.nan ? 0 : own + kf_dtype_roundoff(row->dtype) * y + kf_dtype_floor(row->dtype);
+}
+
 void kf_softmax_reference(const kf_softmax_row *row, const kf_error_model *error, int64_t first,
                           int64_t count, double *value, double *bound)
 {
     kf_softmax_sums s;
     kf_softmax_sum(row, error->intermediate, &s);
-    const double u = 0x1p-24, twice = error->exp2 ? 2 : 1;
-    const double steps = 17 + (double)error->depth + 8 * (double)error->rescales;
-    const bool stored = error->intermediate != KF_NONE && error->intermediate != KF_F32;
-    for (int64_t i = 0; i < count; i++) {
-        const double x = kf_load(row->x, row->dtype, row->start + first + i);
-        const double distance = s.max - x, y = s.nan ? NAN : exp(-distance) / s.sum;
-        double own = 0; /* of -inf and of what underflows in double: exactly 0 */
-        if (y > 0) {
-            const double extra = stored_error(distance, error->intermediate);
-            const double left = 1 - s.stored; /* how small the computed sum may be */
-            own = y * u * (twice * (distance + s.distance) + steps);
-            own += left > 0 ? y * ((1 + extra) / left - 1) : INFINITY;
-            own += stored ? kf_dtype_floor(error->intermediate) / s.sum * 2 : 0;
-        }
-        value[i] = y;
-        bound[i] = s.nan ? 0 : own + kf_dtype_roundoff(row->dtype) * y + kf_dtype_floor(row->dtype);
-    }
+    for (int64_t i = 0; i < count; i++)
+        kf_softmax_element(row, &s, error, first + i, &value[i], &bound[i]);
 }
 
 double kf_softmax_log_error(const kf_softmax_sums *s, const kf_error_model *error)
@@ -78,4 +89,67 @@ double kf_softmax_away_error(const kf_softmax_sums *s, const kf_error_model *err
     return u * (2 * away + 1) + (stored ? kf_dtype_roundoff(error->intermediate) * away +
                                               kf_dtype_floor(error->intermediate)
                                         : 0);
+}
+
+/* ---- along any axis ------------------------------------------------------------------------ */
+
+typedef struct log_sums { /* of a row */
+    double log, error;    /* log sum, and what a kernel may be off by */
+} log_sums;
+
+/* The error of the logarithm, of the difference from the maximum, and of their difference
+ * (testing.md 2.2; common/cross_entropy.c derives the first two). */
+static void log_element(const kf_softmax_row *r, const kf_softmax_sums *s, const log_sums *l,
+                        const kf_error_model *error, int64_t column, double *value, double *bound)
+{
+    const double x = kf_softmax_at(r, column);
+    *value = s->nan ? NAN : (x - s->max) - l->log;
+    *bound = isfinite(*value) ? l->error + kf_softmax_away_error(s, error, x) +
+                                    (0x1p-24 + kf_dtype_roundoff(r->dtype)) * fabs(*value) +
+                                    kf_dtype_floor(r->dtype)
+                              : 0;
+}
+
+/* Elements lo .. hi-1 of one row, [column][inner]; value[0] is element lo. */
+static void row_range(const kf_softmax_range *range, kf_softmax_row *r, const kf_error_model *error,
+                      int64_t lo, int64_t hi, double *value, double *bound)
+{
+    const int64_t start = r->start, inner = range->problem->inner;
+    for (int64_t k = 0; k < inner; k++) {
+        const int64_t from = k >= lo ? 0 : (lo - k + inner - 1) / inner,
+                      end = k >= hi ? 0 : (hi - k + inner - 1) / inner;
+        kf_softmax_sums sums;
+        log_sums l = {0};
+        if (from >= end)
+            continue;
+        r->start = start + k;
+        kf_softmax_sum(r, error->intermediate, &sums);
+        if (range->log && !sums.nan)
+            l = (log_sums){log(sums.sum), kf_softmax_log_error(&sums, error)};
+        for (int64_t c = from; c < end; c++) {
+            const int64_t at = c * inner + k - lo;
+            if (range->log)
+                log_element(r, &sums, &l, error, c, &value[at], &bound[at]);
+            else
+                kf_softmax_element(r, &sums, error, c, &value[at], &bound[at]);
+        }
+    }
+}
+
+void kf_softmax_range_reference(const kf_softmax_range *range, const kf_error_model *error,
+                                int64_t first, int64_t count, double *value, double *bound)
+{
+    const kf_problem *problem = range->problem;
+    const int64_t inner = problem->inner, width = problem->dim[1] * inner;
+    for (int64_t done = 0; done < count;) {
+        const int64_t row = (first + done) / width, lo = (first + done) % width;
+        const int64_t part = width - lo < count - done ? width - lo : count - done;
+        kf_softmax_row r = {.x = range->x,
+                            .dtype = problem->dtype,
+                            .start = row * problem->row_stride[range->tensor],
+                            .cols = problem->dim[1],
+                            .step = inner > 1 ? problem->step[range->tensor] : 0};
+        row_range(range, &r, error, lo, lo + part, value + done, bound + done);
+        done += part;
+    }
 }
