@@ -10,14 +10,14 @@
  * Predicted, and not yet measured on any GPU:
  *
  * - held columns run at the copy roof, as rows do, where lines are aligned: the loads are the same
- *   16 bytes per thread, 128 bytes of a line side by side. Columns held with 64 bytes of a line side
- *   by side (f32 above 1024 elements, at most 2048) lose little, as the next group reads the rest
- *   of the same 128 bytes at about the same time.
+ *   16 bytes per thread, 128 bytes of a line side by side. Columns of more than 1024 elements are
+ *   held with 64 bytes of a line side by side, which should cost little: the next group reads the
+ *   rest of the same 128 bytes at about the same time.
  *
- * - read twice, they move 3 M N K s: at most 2/3 of the speed of held ones.
+ * - columns of more than 2048 elements are read twice and move 3 M N K s, at most 2/3 of the speed.
  *
- * - lines that are not aligned cost one access per element. f32 keeps near the copy; 16-bit storage
- *   is bound by instructions, about half of it.
+ * - lines that are not aligned cost one access per element: f32 keeps near the copy, 16-bit storage
+ *   is bound by instructions, at about half of it.
  *
  * - a transposing copy in front and behind would move 4 M N K s more.
  *
@@ -63,7 +63,8 @@ __device__ inline kf_cells softmax_axis_again(kf_cells cells, unsigned zero)
 
 /* Adds the exponentials to the sums. What is kept for the result: of softmax the exponentials, of
  * log softmax and of packed elements the cells as they came. */
-__device__ inline kf_cells softmax_axis_add(float *sum, kf_cells cells, const float *base, unsigned zero)
+__device__ inline kf_cells softmax_axis_add(float *sum, kf_cells cells, const float *base,
+                                            unsigned zero)
 {
     float value[AXIS_CELLS];
     kf_axis_values(softmax_axis_again(cells, zero), value);
@@ -92,7 +93,7 @@ __device__ inline void softmax_axis_finish(float *sum)
 /* The result of cells as they were read. The difference from the maximum is exact near it, and the
  * logarithm comes off behind it: a large offset of the column costs nothing. */
 __device__ inline void softmax_axis_result(kf_storage *at, kf_cells cells, const float *base,
-                                       const float *finish, unsigned zero)
+                                           const float *finish, unsigned zero)
 {
     float value[AXIS_CELLS];
     kf_axis_values(softmax_axis_again(cells, zero), value);
@@ -105,7 +106,7 @@ __device__ inline void softmax_axis_result(kf_storage *at, kf_cells cells, const
 
 /* ... and of cells as softmax_axis_add kept them. */
 __device__ inline void softmax_axis_kept(kf_storage *at, kf_cells cells, const float *base,
-                                     const float *finish, unsigned zero)
+                                         const float *finish, unsigned zero)
 {
 #if AXIS_LOG || AXIS_PACKED
     softmax_axis_result(at, cells, base, finish, zero);
@@ -126,8 +127,9 @@ __device__ inline void softmax_axis_kept(kf_storage *at, kf_cells cells, const f
  * division or logarithm. */
 extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     softmax_axis_fused(const kf_storage *__restrict__ x, long long x_offset,
-                   kf_storage *__restrict__ y, long long y_offset, long long rows, long long cols, long long inner,
-                   long long x_stride, long long x_step, long long y_stride, long long y_step)
+                       kf_storage *__restrict__ y, long long y_offset, long long rows,
+                       long long cols, long long inner, long long x_stride, long long x_step,
+                       long long y_stride, long long y_step)
 {
     extern __shared__ float slots[];
     kf_axis a;
@@ -138,8 +140,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     kf_storage *const y_column = y + y_offset + a.row * y_stride + a.column;
 #pragma unroll
     for (int i = 0; i < AXIS_LINES; i++)
-        held[i] =
-            kf_axis_fetch(x_column, &a, kf_axis_line(&a, 0, i), cols, x_step, -KF_INFINITY);
+        held[i] = kf_axis_fetch(x_column, &a, kf_axis_line(&a, 0, i), cols, x_step, -KF_INFINITY);
 #pragma unroll
     for (int j = 0; j < AXIS_CELLS; j++) {
         base[j] = -KF_INFINITY;
@@ -172,8 +173,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
  * and one per element in the second read (not for the logarithm); a division or logarithm. */
 extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     softmax_axis_online(const kf_storage *__restrict__ x, long long x_offset,
-                    kf_storage *__restrict__ y, long long y_offset, long long rows, long long cols,
-                    long long inner, long long x_stride, long long x_step, long long y_stride, long long y_step)
+                        kf_storage *__restrict__ y, long long y_offset, long long rows,
+                        long long cols, long long inner, long long x_stride, long long x_step,
+                        long long y_stride, long long y_step)
 {
     extern __shared__ float slots[];
     kf_axis a;
@@ -191,8 +193,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
         float above[AXIS_CELLS];
 #pragma unroll
         for (int i = 0; i < AXIS_LINES; i++)
-            data[i] = kf_axis_fetch(x_column, &a, kf_axis_line(&a, first, i), cols, x_step,
-                                    -KF_INFINITY);
+            data[i] =
+                kf_axis_fetch(x_column, &a, kf_axis_line(&a, first, i), cols, x_step, -KF_INFINITY);
 #pragma unroll
         for (int j = 0; j < AXIS_CELLS; j++)
             above[j] = max[j];
@@ -224,8 +226,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
         kf_cells data[AXIS_LINES];
 #pragma unroll
         for (int i = 0; i < AXIS_LINES; i++)
-            data[i] = kf_axis_fetch(x_column, &a, kf_axis_line(&a, first, i), cols, x_step,
-                                    -KF_INFINITY);
+            data[i] =
+                kf_axis_fetch(x_column, &a, kf_axis_line(&a, first, i), cols, x_step, -KF_INFINITY);
 #pragma unroll
         for (int i = 0; i < AXIS_LINES; i++) {
             const long long n = kf_axis_line(&a, first, i);
@@ -236,7 +238,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
 }
 #endif
 
-/* ---- eight columns per work-item: CPU devices ---------------------------------------------- */
+/* ---- eight columns per thread: CPU devices ---------------------------------------------- */
 
 /* No barrier, no local memory: an item walks down eight neighbouring columns, or what is left of
  * them at the end of a line, three times. Explicit vectors in OpenCL, which CPU drivers need; loops

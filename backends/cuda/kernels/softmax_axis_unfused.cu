@@ -1,5 +1,5 @@
-/* Softmax and log softmax along an axis that is not the last, the unfused way: one kernel per line of
- * the formula, every intermediate through global memory. The exponentials are softmax_exp of
+/* Softmax and log softmax along an axis that is not the last, the unfused way: one kernel per line
+ * of the formula, every intermediate through global memory. The exponentials are softmax_exp of
  * softmax_unfused. The same entries in opencl/kernels/softmax_axis_unfused.cl; how the columns are
  * shared out: common/rows_axis.cu. On CPU devices a column has one thread (THREADS_PER_ROW 1), and
  * no entry a barrier. SPDX-License-Identifier: Apache-2.0 */
@@ -19,8 +19,8 @@ __device__ inline long long softmax_axis_chunks(long long cols)
 /* Reads M N K elements, writes M K floats. */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     softmax_axis_max(const kf_storage *__restrict__ x, long long x_offset,
-                 float *__restrict__ row_max, long long row_max_offset, long long rows, long long cols,
-                 long long inner, long long x_stride, long long x_step)
+                     float *__restrict__ row_max, long long row_max_offset, long long rows,
+                     long long cols, long long inner, long long x_stride, long long x_step)
 {
     extern __shared__ float slots[];
     kf_axis a;
@@ -55,11 +55,13 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 /* Reads M N K elements and a float per thread and column, writes M N K elements. */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     softmax_axis_subtract(const kf_storage *__restrict__ x, long long x_offset,
-                      const float *__restrict__ row_max, long long row_max_offset,
-                      kf_storage *__restrict__ shifted, long long shifted_offset, long long rows,
-                      long long cols, long long inner, long long x_stride, long long x_step)
+                          const float *__restrict__ row_max, long long row_max_offset,
+                          kf_storage *__restrict__ shifted, long long shifted_offset,
+                          long long rows, long long cols, long long inner, long long x_stride,
+                          long long x_step)
 {
-    const long long chunks = softmax_axis_chunks(cols), first = (long long)blockIdx.x % chunks * AXIS_TRIP;
+    const long long chunks = softmax_axis_chunks(cols),
+                    first = (long long)blockIdx.x % chunks * AXIS_TRIP;
     kf_axis a;
     kf_cells data[AXIS_LINES];
     float max[AXIS_CELLS];
@@ -90,8 +92,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 /* Reads M N K elements, writes M K floats. */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     softmax_axis_sum(const kf_storage *__restrict__ exponentials, long long exponentials_offset,
-                 float *__restrict__ row_sum, long long row_sum_offset, long long rows, long long cols,
-                 long long inner)
+                     float *__restrict__ row_sum, long long row_sum_offset, long long rows,
+                     long long cols, long long inner)
 {
     extern __shared__ float slots[];
     kf_axis a;
@@ -123,14 +125,16 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #endif
 
 #if KF_ENTRY(softmax_axis_divide)
-/* Reads M N K elements and a float per thread and column, writes M N K elements; M N K divisions. */
+/* Reads M N K elements and a float per thread and column, writes M N K elements; M N K divisions.
+ */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     softmax_axis_divide(kf_storage *__restrict__ y, long long y_offset,
-                    const kf_storage *__restrict__ exponentials, long long exponentials_offset,
-                    const float *__restrict__ row_sum, long long row_sum_offset, long long rows,
-                    long long cols, long long inner, long long y_stride, long long y_step)
+                        const kf_storage *__restrict__ exponentials, long long exponentials_offset,
+                        const float *__restrict__ row_sum, long long row_sum_offset, long long rows,
+                        long long cols, long long inner, long long y_stride, long long y_step)
 {
-    const long long chunks = softmax_axis_chunks(cols), first = (long long)blockIdx.x % chunks * AXIS_TRIP;
+    const long long chunks = softmax_axis_chunks(cols),
+                    first = (long long)blockIdx.x % chunks * AXIS_TRIP;
     kf_axis a;
     kf_cells data[AXIS_LINES];
     float sum[AXIS_CELLS];
@@ -164,19 +168,20 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
  * thread and column. */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     softmax_axis_subtract_log(kf_storage *__restrict__ y, long long y_offset,
-                          const kf_storage *__restrict__ shifted, long long shifted_offset,
-                          const float *__restrict__ row_sum, long long row_sum_offset, long long rows,
-                          long long cols, long long inner, long long y_stride, long long y_step)
+                              const kf_storage *__restrict__ shifted, long long shifted_offset,
+                              const float *__restrict__ row_sum, long long row_sum_offset,
+                              long long rows, long long cols, long long inner, long long y_stride,
+                              long long y_step)
 {
-    const long long chunks = softmax_axis_chunks(cols), first = (long long)blockIdx.x % chunks * AXIS_TRIP;
+    const long long chunks = softmax_axis_chunks(cols),
+                    first = (long long)blockIdx.x % chunks * AXIS_TRIP;
     kf_axis a;
     kf_cells data[AXIS_LINES];
     float sum[AXIS_CELLS];
     kf_axis_place(&a, (long long)blockIdx.x / chunks, rows, inner);
     if (!a.present)
         return;
-    const kf_storage *const column =
-        shifted + shifted_offset + a.row * cols * inner + a.column;
+    const kf_storage *const column = shifted + shifted_offset + a.row * cols * inner + a.column;
     kf_storage *const to = y + y_offset + a.row * y_stride + a.column;
     kf_axis_load_floats(row_sum + row_sum_offset + a.row * inner + a.column, sum);
 #pragma unroll

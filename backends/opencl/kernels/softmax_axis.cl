@@ -127,8 +127,7 @@ softmax_axis_fused(const __global kf_storage *restrict x, long x_offset,
     __global kf_storage *const y_column = y + y_offset + a.row * y_stride + a.column;
 #pragma unroll
     for (int i = 0; i < AXIS_LINES; i++)
-        held[i] =
-            kf_axis_fetch(x_column, &a, kf_axis_line(&a, 0, i), cols, x_step, -KF_INFINITY);
+        held[i] = kf_axis_fetch(x_column, &a, kf_axis_line(&a, 0, i), cols, x_step, -KF_INFINITY);
 #pragma unroll
     for (int j = 0; j < AXIS_CELLS; j++) {
         base[j] = -KF_INFINITY;
@@ -180,8 +179,8 @@ softmax_axis_online(const __global kf_storage *restrict x, long x_offset,
         float above[AXIS_CELLS];
 #pragma unroll
         for (int i = 0; i < AXIS_LINES; i++)
-            data[i] = kf_axis_fetch(x_column, &a, kf_axis_line(&a, first, i), cols, x_step,
-                                    -KF_INFINITY);
+            data[i] =
+                kf_axis_fetch(x_column, &a, kf_axis_line(&a, first, i), cols, x_step, -KF_INFINITY);
 #pragma unroll
         for (int j = 0; j < AXIS_CELLS; j++)
             above[j] = max[j];
@@ -213,8 +212,8 @@ softmax_axis_online(const __global kf_storage *restrict x, long x_offset,
         kf_cells data[AXIS_LINES];
 #pragma unroll
         for (int i = 0; i < AXIS_LINES; i++)
-            data[i] = kf_axis_fetch(x_column, &a, kf_axis_line(&a, first, i), cols, x_step,
-                                    -KF_INFINITY);
+            data[i] =
+                kf_axis_fetch(x_column, &a, kf_axis_line(&a, first, i), cols, x_step, -KF_INFINITY);
 #pragma unroll
         for (int i = 0; i < AXIS_LINES; i++) {
             const long n = kf_axis_line(&a, first, i);

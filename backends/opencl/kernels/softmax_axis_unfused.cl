@@ -1,5 +1,5 @@
-/* Softmax and log softmax along an axis that is not the last, the unfused way: one kernel per line of
- * the formula, every intermediate through global memory. The exponentials are softmax_exp of
+/* Softmax and log softmax along an axis that is not the last, the unfused way: one kernel per line
+ * of the formula, every intermediate through global memory. The exponentials are softmax_exp of
  * softmax_unfused. The same entries in cuda/kernels/softmax_axis_unfused.cu; how the columns are
  * shared out: common/rows_axis.cl. On CPU devices a column has one thread (THREADS_PER_ROW 1), and
  * no entry a barrier. SPDX-License-Identifier: Apache-2.0 */
@@ -124,7 +124,8 @@ softmax_axis_sum(const __global kf_storage *restrict exponentials, long exponent
 #endif
 
 #if KF_ENTRY(softmax_axis_divide)
-/* Reads M N K elements and a float per thread and column, writes M N K elements; M N K divisions. */
+/* Reads M N K elements and a float per thread and column, writes M N K elements; M N K divisions.
+ */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 softmax_axis_divide(__global kf_storage *restrict y, long y_offset,
                     const __global kf_storage *restrict exponentials, long exponentials_offset,

@@ -2,12 +2,12 @@
  * whose plan defines AXIS_LINES (ops/common/softmax_axis.c). The same names as
  * opencl/kernels/common/rows_axis.cl.
  *
- * A line is the `inner` neighbouring elements at one place of the axis. Neighbouring work-items take
- * neighbouring columns, so a line is read as it lies: KF_VEC columns each, one access of 16 bytes,
- * where all lines of all tensors are ALIGNED, else one. ROWS_PER_GROUP work-items stand side by side,
- * past the end of a line at the first columns of the next row; THREADS_PER_ROW teams of them take
- * different lines. Each works on AXIS_LINES lines at a time, so that as many loads are on their way.
- * SPDX-License-Identifier: Apache-2.0 */
+ * A line is the `inner` neighbouring elements at one place of the axis. Neighbouring threads
+ * take neighbouring columns, so a line is read as it lies: KF_VEC columns each, one access of 16
+ * bytes, where all lines of all tensors are ALIGNED, else one. ROWS_PER_GROUP threads stand side
+ * by side, past the end of a line at the first columns of the next row; THREADS_PER_ROW teams of
+ * them take different lines. Each works on AXIS_LINES lines at a time, so that as many loads are on
+ * their way. SPDX-License-Identifier: Apache-2.0 */
 #ifdef KF_EDITOR
 #define AXIS_LINES 4
 #endif
@@ -17,7 +17,7 @@
 #define AXIS_TEAMS THREADS_PER_ROW
 #define AXIS_TRIP (AXIS_TEAMS * AXIS_LINES) /* lines of a group */
 #if ALIGNED
-#define AXIS_CELLS KF_VEC /* columns of a work-item */
+#define AXIS_CELLS KF_VEC /* columns of a thread */
 typedef kf_pack kf_cells; /* its elements of one line */
 #else
 #define AXIS_CELLS 1
@@ -25,8 +25,8 @@ typedef float kf_cells;
 #endif
 
 typedef struct kf_axis {
-    int lane, team;   /* across the columns, along the axis */
-    bool present;     /* are there columns left for this work-item? */
+    int lane, team;        /* across the columns, along the axis */
+    bool present;          /* are there columns left for this thread? */
     long long row, column; /* the first of its columns */
 } kf_axis;
 
@@ -40,7 +40,7 @@ __device__ inline void kf_axis_place(kf_axis *a, long long strip, long long rows
     a->column = a->present ? unit % each * AXIS_CELLS : 0;
 }
 
-/* Line i of this work-item's in the trip that begins at line `first`. */
+/* Line i of this thread's in the trip that begins at line `first`. */
 __device__ inline long long kf_axis_line(const kf_axis *a, long long first, int i)
 {
     return first + i * AXIS_TEAMS + a->team;
@@ -48,7 +48,7 @@ __device__ inline long long kf_axis_line(const kf_axis *a, long long first, int 
 
 /* The cells of line n, or `fill` where there are none; `column` is where the columns begin. */
 __device__ inline kf_cells kf_axis_fetch(const kf_storage *column, const kf_axis *a, long long n,
-                                     long long cols, long long step, float fill)
+                                         long long cols, long long step, float fill)
 {
 #if ALIGNED
     kf_cells cells = kf_splat(fill);
@@ -118,7 +118,7 @@ __device__ inline float kf_axis_both(float a, float b, int kind)
     return kind == AXIS_MAX ? kf_max(a, b) : a + b;
 }
 
-/* The maximum or the sum of each column over the teams; every work-item gets it. All of the group
+/* The maximum or the sum of each column over the teams; every thread gets it. All of the group
  * must be here. */
 __device__ inline void kf_axis_join(const kf_axis *a, float *value, int kind, float *slot)
 {
@@ -138,11 +138,12 @@ __device__ inline void kf_axis_join(const kf_axis *a, float *value, int kind, fl
         for (int j = 0; j < AXIS_CELLS; j++) {
             value[j] = kind == AXIS_MAX ? -KF_INFINITY : 0.0f;
             for (int p = in_warp; p < AXIS_PARTS; p += warp_teams)
-                value[j] = kf_axis_both(
-                    value[j], slot[p * AXIS_WIDTH + j * AXIS_LANES + a->lane], kind);
+                value[j] =
+                    kf_axis_both(value[j], slot[p * AXIS_WIDTH + j * AXIS_LANES + a->lane], kind);
 #pragma unroll
             for (int step = KF_WARP / 2; step >= AXIS_LANES; step /= 2)
-                value[j] = kf_axis_both(value[j], __shfl_xor_sync(0xffffffffu, value[j], step), kind);
+                value[j] =
+                    kf_axis_both(value[j], __shfl_xor_sync(0xffffffffu, value[j], step), kind);
         }
     }
 }

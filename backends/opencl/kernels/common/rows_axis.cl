@@ -2,12 +2,12 @@
  * whose plan defines AXIS_LINES (ops/common/softmax_axis.c). The same names as
  * cuda/kernels/common/rows_axis.cu.
  *
- * A line is the `inner` neighbouring elements at one place of the axis. Neighbouring work-items take
- * neighbouring columns, so a line is read as it lies: KF_VEC columns each, one access of 16 bytes,
- * where all lines of all tensors are ALIGNED, else one. ROWS_PER_GROUP work-items stand side by side,
- * past the end of a line at the first columns of the next row; THREADS_PER_ROW teams of them take
- * different lines. Each works on AXIS_LINES lines at a time, so that as many loads are on their way.
- * SPDX-License-Identifier: Apache-2.0 */
+ * A line is the `inner` neighbouring elements at one place of the axis. Neighbouring work-items
+ * take neighbouring columns, so a line is read as it lies: KF_VEC columns each, one access of 16
+ * bytes, where all lines of all tensors are ALIGNED, else one. ROWS_PER_GROUP work-items stand side
+ * by side, past the end of a line at the first columns of the next row; THREADS_PER_ROW teams of
+ * them take different lines. Each works on AXIS_LINES lines at a time, so that as many loads are on
+ * their way. SPDX-License-Identifier: Apache-2.0 */
 #ifdef KF_EDITOR
 #define AXIS_LINES 4
 #endif
@@ -140,8 +140,8 @@ static inline void kf_axis_join(const kf_axis *a, float *value, int kind, __loca
         for (int j = 0; j < AXIS_CELLS; j++) {
             value[j] = kind == AXIS_MAX ? -KF_INFINITY : 0.0f;
             for (int p = in_warp; p < AXIS_PARTS; p += warp_teams)
-                value[j] = kf_axis_both(
-                    value[j], slot[p * AXIS_WIDTH + j * AXIS_LANES + a->lane], kind);
+                value[j] =
+                    kf_axis_both(value[j], slot[p * AXIS_WIDTH + j * AXIS_LANES + a->lane], kind);
 #pragma unroll
             for (int step = KF_WARP / 2; step >= AXIS_LANES; step /= 2)
                 value[j] = kf_axis_both(value[j], kf_shuffle(value[j], step), kind);
@@ -156,9 +156,8 @@ static inline void kf_axis_join(const kf_axis *a, float *value, int kind, __loca
         for (int half_teams = AXIS_TEAMS / 2; half_teams > 0; half_teams /= 2) {
             if (a->team < half_teams)
                 for (int j = 0; j < AXIS_CELLS; j++)
-                    own[j * AXIS_LANES] =
-                        kf_axis_both(own[j * AXIS_LANES],
-                                     own[half_teams * AXIS_WIDTH + j * AXIS_LANES], kind);
+                    own[j * AXIS_LANES] = kf_axis_both(
+                        own[j * AXIS_LANES], own[half_teams * AXIS_WIDTH + j * AXIS_LANES], kind);
             barrier(CLK_LOCAL_MEM_FENCE);
         }
         for (int j = 0; j < AXIS_CELLS; j++)
