@@ -42,8 +42,10 @@ static kf_status set_tensor(kf_case *c, const char *name, const char *value)
 
 static kf_status set_inner(kf_case *c, const char *value)
 {
-    const kf_status status = whole("inner", value, &c->inner);
-    return status == KF_OK && c->inner < 1
+    int64_t inner = 0;
+    const kf_status status = whole("inner", value, &inner);
+    c->inner = inner > 1 ? inner : 0;
+    return status == KF_OK && inner < 1
                ? kf_fail(KF_INVALID, "inner is at least 1: the elements behind the axis")
                : status;
 }
@@ -309,7 +311,9 @@ kf_status kf_case_problem(const kf_case *c, kf_problem *problem)
     char names[512];
     const char *with = c->variant && c->variant->tensors ? c->variant->tensors : c->op->with;
     with_names(c, ' ', names, sizeof names);
-    memcpy(problem->attribute, c->attribute, sizeof problem->attribute); /* shapes hang on them */
+    for (int i = 0; i < c->op->attribute_count; i++) /* shapes hang on them */
+        if (c->attribute[i].set)
+            problem->attribute[i] = c->attribute[i];
     kf_status status = check_axis(c);
     if (status == KF_OK)
         status = c->inner > 1

@@ -70,6 +70,8 @@ static json_t *attributes_json(const kf_case *c)
         set(object, c->op->attributes[i].name,
             c->op->attributes[i].real ? number(c->attribute[i].f)
                                       : json_integer(c->attribute[i].i));
+    if (c->op->any_axis && c->inner > 1) /* of the shape above, whose last size lies behind it */
+        set(object, "axis", json_integer(-2));
     return object;
 }
 
