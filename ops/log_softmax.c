@@ -146,13 +146,13 @@ static const kf_variant variants[] = {
     {.name = "fused_cluster",
      .help = "one launch, one row over 2 to 16 groups that share their local memory",
      .needs = KF_CAP_CLUSTERS,
-     .defaults = kf_softmax_defaults_cluster,
+     .defaults = kf_row_defaults_cluster,
      .fits = kf_softmax_fits_cluster,
      .plan = plan_cluster},
     {.name = "fused_cpu",
      .help = "one launch, one row per item, eight columns at a time, no barrier",
-     .defaults = kf_softmax_defaults_cpu,
-     .fits = kf_softmax_fits_cpu,
+     .defaults = kf_row_defaults_cpu,
+     .fits = kf_row_fits_cpu,
      .plan = plan_cpu},
 };
 

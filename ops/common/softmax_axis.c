@@ -304,17 +304,6 @@ void kf_softmax_defaults_unfused(const kf_problem *problem, const kf_target *tar
                       kf_at_most(teams, kf_at_least(block / usual_lanes(problem), 1)));
 }
 
-void kf_softmax_defaults_cluster(const kf_problem *problem, const kf_target *target,
-                                 kf_config *config)
-{
-    kf_row_defaults_cluster(problem, target, config);
-}
-
-void kf_softmax_defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config)
-{
-    kf_row_defaults_cpu(problem, target, config);
-}
-
 const char *kf_softmax_choose(const kf_problem *problem, const kf_target *target)
 {
     if (!kf_softmax_across(problem))
@@ -378,10 +367,4 @@ kf_status kf_softmax_fits_cluster(const kf_problem *problem, const kf_config *co
                          "one: use fused",
                          (long long)problem->inner)
                : kf_row_fits_cluster(problem, config, target);
-}
-
-kf_status kf_softmax_fits_cpu(const kf_problem *problem, const kf_config *config,
-                              const kf_target *target)
-{
-    return kf_row_fits_cpu(problem, config, target);
 }

@@ -30,17 +30,12 @@ void kf_softmax_defaults_unfused(const kf_problem *problem, const kf_target *tar
                                  kf_config *config);
 void kf_softmax_defaults_fused(const kf_problem *problem, const kf_target *target,
                                kf_config *config);
-void kf_softmax_defaults_cluster(const kf_problem *problem, const kf_target *target,
-                                 kf_config *config);
-void kf_softmax_defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config);
 kf_status kf_softmax_fits_unfused(const kf_problem *problem, const kf_config *config,
                                   const kf_target *target);
 kf_status kf_softmax_fits_fused(const kf_problem *problem, const kf_config *config,
                                 const kf_target *target);
 kf_status kf_softmax_fits_cluster(const kf_problem *problem, const kf_config *config,
                                   const kf_target *target);
-kf_status kf_softmax_fits_cpu(const kf_problem *problem, const kf_config *config,
-                              const kf_target *target);
 const char *kf_softmax_choose(const kf_problem *problem, const kf_target *target);
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "softmax_reference.h"
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Relative error of one exponential when x - m, and then the exponential, are rounded to storage.
  * The first is an error of the argument, not small in 16 bits: exp(+-u |x - m|). */
@@ -110,30 +112,67 @@ static void log_element(const kf_softmax_row *r, const kf_softmax_sums *s, const
                               : 0;
 }
 
-/* Elements lo .. hi-1 of one row, [column][inner]; value[0] is element lo. */
-static void row_range(const kf_softmax_range *range, kf_softmax_row *r, const kf_error_model *error,
-                      int64_t lo, int64_t hi, double *value, double *bound)
+typedef struct span { /* elements lo .. hi-1 of a row [column][inner]; value[0] is element lo */
+    int64_t lo, hi;
+    double *value, *bound;
+} span;
+
+static void judge_column(const kf_softmax_range *range, const kf_softmax_row *r,
+                         const kf_error_model *error, int64_t k, const span *s)
 {
-    const int64_t start = r->start, inner = range->problem->inner;
-    for (int64_t k = 0; k < inner; k++) {
-        const int64_t from = k >= lo ? 0 : (lo - k + inner - 1) / inner,
-                      end = k >= hi ? 0 : (hi - k + inner - 1) / inner;
-        kf_softmax_sums sums;
-        log_sums l = {0};
-        if (from >= end)
-            continue;
-        r->start = start + k;
-        kf_softmax_sum(r, error->intermediate, &sums);
-        if (range->log && !sums.nan)
-            l = (log_sums){log(sums.sum), kf_softmax_log_error(&sums, error)};
-        for (int64_t c = from; c < end; c++) {
-            const int64_t at = c * inner + k - lo;
-            if (range->log)
-                log_element(r, &sums, &l, error, c, &value[at], &bound[at]);
-            else
-                kf_softmax_element(r, &sums, error, c, &value[at], &bound[at]);
+    const int64_t inner = range->problem->inner;
+    const int64_t from = k >= s->lo ? 0 : (s->lo - k + inner - 1) / inner,
+                  end = k >= s->hi ? 0 : (s->hi - k + inner - 1) / inner;
+    kf_softmax_sums sums;
+    log_sums l = {0};
+    if (from >= end)
+        return;
+    kf_softmax_sum(r, error->intermediate, &sums);
+    if (range->log && !sums.nan)
+        l = (log_sums){log(sums.sum), kf_softmax_log_error(&sums, error)};
+    for (int64_t c = from; c < end; c++) {
+        const int64_t at = c * inner + k - s->lo;
+        if (range->log)
+            log_element(r, &sums, &l, error, c, &s->value[at], &s->bound[at]);
+        else
+            kf_softmax_element(r, &sums, error, c, &s->value[at], &s->bound[at]);
+    }
+}
+
+/* Column k .. k+count-1 of the row one behind the other: what a cache brings together is used
+ * together where lines are long. */
+static void turn(const kf_softmax_row *r, int64_t k, int64_t count, char *turned)
+{
+    const size_t size = (size_t)kf_dtype_bytes(r->dtype);
+    const char *const from = r->x;
+    for (int64_t c = 0; c < r->cols; c++)
+        for (int64_t j = 0; j < count; j++)
+            memcpy(turned + (size_t)(j * r->cols + c) * size,
+                   from + (size_t)(r->start + c * r->step + k + j) * size, size);
+}
+
+/* Without memory to turn columns in, they are walked as they lie. */
+static void judge_columns(const kf_softmax_range *range, const kf_softmax_row *row,
+                          const kf_error_model *error, const span *s)
+{
+    enum { TOGETHER = 16 };
+    const int64_t inner = range->problem->inner;
+    char *turned = inner > 1
+                       ? malloc((size_t)row->cols * TOGETHER * (size_t)kf_dtype_bytes(row->dtype))
+                       : NULL;
+    for (int64_t k = 0; k < inner; k += TOGETHER) {
+        const int64_t count = inner - k < TOGETHER ? inner - k : TOGETHER;
+        if (turned)
+            turn(row, k, count, turned);
+        for (int64_t j = 0; j < count; j++) {
+            kf_softmax_row r = *row;
+            r.start = turned ? j * row->cols : row->start + k + j;
+            r.x = turned ? turned : row->x;
+            r.step = turned ? 0 : row->step;
+            judge_column(range, &r, error, k + j, s);
         }
     }
+    free(turned);
 }
 
 void kf_softmax_range_reference(const kf_softmax_range *range, const kf_error_model *error,
@@ -149,7 +188,8 @@ void kf_softmax_range_reference(const kf_softmax_range *range, const kf_error_mo
                             .start = row * problem->row_stride[range->tensor],
                             .cols = problem->dim[1],
                             .step = inner > 1 ? problem->step[range->tensor] : 0};
-        row_range(range, &r, error, lo, lo + part, value + done, bound + done);
+        const span s = {lo, lo + part, value + done, bound + done};
+        judge_columns(range, &r, error, &s);
         done += part;
     }
 }
