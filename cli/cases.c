@@ -61,7 +61,8 @@ static kf_case blank(const kf_cli *cli, const kf_op *op, kf_dtype dtype)
 static bool same_case(const kf_case *a, const kf_case *b)
 {
     char text_a[1024], text_b[1024];
-    if (a->op != b->op || a->dtype != b->dtype || memcmp(a->dim, b->dim, sizeof a->dim) != 0) {
+    if (a->op != b->op || a->dtype != b->dtype || memcmp(a->dim, b->dim, sizeof a->dim) != 0 ||
+        a->inner != b->inner) {
         return false;
     }
     kf_case_print(a, text_a, sizeof text_a);
@@ -93,7 +94,7 @@ static kf_status add_dtypes(kf_cli *cli, const kf_op *op, const kf_shape *shape,
     const char *list = cli->dtype ? cli->dtype : "f32";
     while (kf_list_next(&list, dtype, sizeof dtype)) {
         kf_case c = blank(cli, op, kf_dtype_parse(dtype));
-        kf_status status = kf_shape_fold(shape, op, c.dim);
+        kf_status status = kf_shape_fold(shape, &c);
         if (status == KF_OK) {
             status = add(cases, &c);
         }

@@ -162,8 +162,9 @@ typedef struct kf_shape {
 /* "4096x16384", lists, ranges first-last+step and first-last*mult per size; KF_INVALID with a
  * sentence. */
 kf_status kf_shape_parse(const char *text, kf_shape *list, int capacity, int *count);
-/* Into the op's dims: leading axes multiplied into the first. */
-kf_status kf_shape_fold(const kf_shape *shape, const kf_op *op, int64_t *dims);
+/* Into the case's dims: leading axes multiplied into the first; of an op of any axis, those behind
+ * the attribute `axis` into the inner one. */
+kf_status kf_shape_fold(const kf_shape *shape, kf_case *c);
 /* "4096x16384" of a case's dims; `times` between them. */
 void kf_shape_print(const kf_case *c, const char *times, char *buffer, size_t bytes);
 

@@ -120,20 +120,55 @@ kf_status kf_shape_parse(const char *text, kf_shape *list, int capacity, int *co
     return KF_OK;
 }
 
-kf_status kf_shape_fold(const kf_shape *shape, const kf_op *op, int64_t *dims)
+static bool product(const int64_t *size, int count, int64_t *all)
 {
+    bool fits = true;
+    *all = 1;
+    for (int i = 0; i < count; i++) {
+        fits = fits && !__builtin_mul_overflow(*all, size[i], all);
+    }
+    return fits;
+}
+
+/* Around the axis that --attr=axis= names. From here on the dims say which it is, so the attribute
+ * goes back to what it is unless set: the same case, however it was asked for. */
+static kf_status fold_axis(const kf_shape *shape, kf_case *c, int attribute)
+{
+    const int64_t asked = c->attribute[attribute].i, axis = asked < 0 ? asked + shape->rank : asked;
+    int64_t inner;
+    if (axis < 0 || axis >= shape->rank) {
+        return kf_fail(KF_INVALID, "axis=%lld: --shape has %d sizes", (long long)asked,
+                       shape->rank);
+    }
+    if (!product(shape->size, (int)axis, &c->dim[0]) ||
+        !product(shape->size + axis + 1, shape->rank - (int)axis - 1, &inner)) {
+        return kf_fail(KF_INVALID, "the product of the sizes around the axis overflows 64 bits");
+    }
+    c->dim[0] = inner ? c->dim[0] : 0; /* nothing at all is no rows */
+    c->dim[1] = shape->size[axis];
+    c->inner = inner > 1 ? inner : 0;
+    const double fallback = c->op->attributes[attribute].fallback;
+    c->attribute[attribute] = (kf_attribute){.i = (int64_t)fallback, .f = fallback};
+    return KF_OK;
+}
+
+kf_status kf_shape_fold(const kf_shape *shape, kf_case *c)
+{
+    const kf_op *op = c->op;
     const int count = kf_op_dim_count(op), extra = shape->rank - count;
     if (extra < 0) {
         return kf_fail(KF_INVALID, "op %s needs %d sizes (%s), --shape gives %d", op->name, count,
                        op->dims, shape->rank);
     }
-    dims[0] = 1;
-    for (int i = 0; i <= extra; i++) {
-        if (__builtin_mul_overflow(dims[0], shape->size[i], &dims[0])) {
-            return kf_fail(KF_INVALID, "the product of the leading sizes overflows 64 bits");
+    for (int i = 0; op->any_axis && i < op->attribute_count; i++) {
+        if (strcmp(op->attributes[i].name, "axis") == 0 && c->attribute[i].set) {
+            return fold_axis(shape, c, i);
         }
     }
-    memcpy(dims + 1, shape->size + extra + 1, (size_t)(count - 1) * sizeof *dims);
+    if (!product(shape->size, extra + 1, &c->dim[0])) {
+        return kf_fail(KF_INVALID, "the product of the leading sizes overflows 64 bits");
+    }
+    memcpy(c->dim + 1, shape->size + extra + 1, (size_t)(count - 1) * sizeof *c->dim);
     return KF_OK;
 }
 
@@ -144,6 +179,9 @@ void kf_shape_print(const kf_case *c, const char *times, char *buffer, size_t by
     for (int i = 0; i < kf_op_dim_count(c->op) && used < bytes; i++) {
         used += (size_t)snprintf(buffer + used, bytes - used, "%s%lld", i ? times : "",
                                  (long long)c->dim[i]);
+    }
+    if (c->inner > 1 && used < bytes) {
+        snprintf(buffer + used, bytes - used, "%s%lld", times, (long long)c->inner);
     }
 }
 

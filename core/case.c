@@ -40,6 +40,16 @@ static kf_status set_tensor(kf_case *c, const char *name, const char *value)
                                          : status;
 }
 
+static kf_status set_inner(kf_case *c, const char *value)
+{
+    int64_t inner = 0;
+    const kf_status status = whole("inner", value, &inner);
+    c->inner = inner > 1 ? inner : 0;
+    return status == KF_OK && inner < 1
+               ? kf_fail(KF_INVALID, "inner is at least 1: the elements behind the axis")
+               : status;
+}
+
 /* ---- attributes --------------------------------------------------------------------------- */
 
 /* Place of a word in a list separated by spaces; -1 when it is not there. */
@@ -142,6 +152,8 @@ static kf_status set_word(kf_case *c, char *word)
         c->config.set[knob] = true;
         return whole(word, value, &c->config.knob[knob]);
     }
+    if (c->op->any_axis && !strcmp(word, "inner"))
+        return set_inner(c, value);
     if (!strncmp(word, "stride.", 7) || !strncmp(word, "offset.", 7))
         return set_tensor(c, word, value);
     /* an attribute that is named like a word of the case itself: attr.seed */
@@ -232,6 +244,8 @@ static void put_dims(writer *w, const kf_case *c)
         put(w, " %.*s=%lld", (int)n, word, (long long)c->dim[i]);
         word += n + (word[n] == ' ');
     }
+    if (c->inner > 1)
+        put(w, " inner=%lld", (long long)c->inner);
 }
 
 int kf_case_print(const kf_case *c, char *buffer, size_t bytes)
@@ -277,13 +291,34 @@ static int32_t offset_alignment(int64_t offset, int size)
     return alignment;
 }
 
+/* The dims of a case say which axis is meant; the attribute may only agree. */
+static kf_status check_axis(const kf_case *c)
+{
+    for (int i = 0; c->op->any_axis && i < c->op->attribute_count; i++) {
+        const int64_t axis = c->attribute[i].i;
+        if (!strcmp(c->op->attributes[i].name, "axis") && c->attribute[i].set && axis != 1 &&
+            axis != (c->inner > 1 ? -2 : -1))
+            return kf_fail(KF_INVALID,
+                           "axis=%lld: a case of op %s has its axis at cols, behind rows%s; inner= "
+                           "is what lies behind it",
+                           (long long)axis, c->op->name, c->inner > 1 ? ", before inner" : "");
+    }
+    return KF_OK;
+}
+
 kf_status kf_case_problem(const kf_case *c, kf_problem *problem)
 {
     char names[512];
     const char *with = c->variant && c->variant->tensors ? c->variant->tensors : c->op->with;
     with_names(c, ' ', names, sizeof names);
-    memcpy(problem->attribute, c->attribute, sizeof problem->attribute); /* shapes hang on them */
-    kf_status status = kf_problem_shape(problem, c->dtype, c->dim, c->with_set ? names : with);
+    for (int i = 0; i < c->op->attribute_count; i++) /* shapes hang on them */
+        if (c->attribute[i].set)
+            problem->attribute[i] = c->attribute[i];
+    kf_status status = check_axis(c);
+    if (status == KF_OK)
+        status = c->inner > 1
+                     ? kf_problem_shape_inner(problem, c->dtype, c->dim, c->inner, c->stride)
+                     : kf_problem_shape(problem, c->dtype, c->dim, c->with_set ? names : with);
     if (status != KF_OK)
         return status;
     for (int i = 0; i < c->op->tensor_count; i++) {
@@ -291,7 +326,7 @@ kf_status kf_case_problem(const kf_case *c, kf_problem *problem)
         if (!t->dtype)
             continue;
         t->alignment = offset_alignment(c->offset[i], kf_dtype_bytes(t->dtype));
-        if (!c->stride[i])
+        if (!c->stride[i] || c->inner > 1)
             continue;
         if (t->rank < 2)
             return kf_fail(KF_INVALID, "tensor '%s' of op %s has no rows to give a stride",

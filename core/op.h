@@ -74,7 +74,9 @@ struct kf_problem {
     kf_dtype dtype;                     /* of the tensors whose decl leaves it open */
     int64_t dim[KF_MAX_DIMS];           /* in the order of op->dims */
     int64_t row_stride[KF_MAX_TENSORS]; /* elements from row to row, after folding leading axes */
-    bool empty;                         /* some dim is 0: success, nothing is launched */
+    int64_t inner; /* elements behind the axis of an op of any axis; 1: the axis is the last */
+    int64_t step[KF_MAX_TENSORS]; /* elements from one to the next along the axis, inner not 1 */
+    bool empty;                   /* some dim is 0: success, nothing is launched */
 };
 
 /* ---- plan --------------------------------------------------------------------------------- */
@@ -241,6 +243,10 @@ struct kf_op {
     const char *formula; /* "y = exp(x - max(x)) / sum(exp(x - max(x))) over the last axis" */
     const char *dims;    /* "rows cols": order of --shape and of the case text */
     const char *with;    /* optional tensors of a case that does not name them: "weight" */
+    /* The last dim may be any axis: the attribute `axis` names it, and what lies behind it is
+     * kf_problem.inner, "inner" in the case text (rows=64 cols=1000 inner=33). Derived by
+     * kf_derive_axis(). */
+    bool any_axis;
     /* Where no shape is named, on GPUs and on CPU devices; 0 = many rows of some thousand columns.
      * An op with more than two dims has one. */
     int64_t usual[2][KF_MAX_DIMS];
@@ -297,11 +303,28 @@ kf_status kf_problem_derive(kf_problem *problem);
  * Refuses axes that do not fold, overlapping output rows, negative strides, dims that disagree,
  * extents that overflow. */
 kf_status kf_derive_rows(kf_problem *problem);
+/* For ops of any axis: as kf_derive_rows() where nothing lies behind the axis, else every tensor is
+ * [rows..., cols, inner...]: leading axes fold into rows, trailing ones into `inner` contiguous
+ * elements, and step[] is the stride of the axis. (axis.c) */
+kf_status kf_derive_axis(kf_problem *problem);
+/* Axis of the last dim of a tensor that is derived already; -1 = it has none. */
+int kf_axis_of(const kf_problem *problem, int tensor);
+/* Its size: elements of a row, which need not be neighbours. */
+int64_t kf_axis_size(const kf_problem *problem, int tensor);
+/* The tensor with that axis moved behind all others: its rows are lines again. */
+kf_tensor kf_axis_last(const kf_problem *problem, int tensor);
+/* kf_problem_shape() with `inner` elements behind the axis, whose lines lie line[tensor] elements
+ * apart (0 = inner). */
+kf_status kf_problem_shape_inner(kf_problem *problem, kf_dtype dtype, const int64_t *dims,
+                                 int64_t inner, const int64_t *line);
 /* Elements from the first to one past the last that the tensor touches. KF_INVALID on overflow. */
 kf_status kf_tensor_extent(const kf_tensor *tensor, int64_t *extent);
 int64_t kf_tensor_elements(const kf_tensor *tensor);
 /* Offset of element `index` (C order over the tensor's sizes). */
 int64_t kf_tensor_offset(const kf_tensor *tensor, int64_t index);
+/* Folds axes first .. end-1 into one of `*count` places with one `*stride`. An axis of size 1 folds
+ * always. */
+bool kf_tensor_fold(const kf_tensor *tensor, int first, int end, int64_t *count, int64_t *stride);
 /* Bytes of alignment that every row start of a tensor keeps: from its promise, row stride and
  * dtype. */
 int kf_row_alignment(const kf_problem *problem, int tensor);
@@ -325,19 +348,21 @@ kf_status kf_exec_kernel_info(const kf_exec *exec, int step, struct kf_kernel_in
 kf_status kf_run_step(kf_exec *exec, kf_queue *queue, int step, const kf_binding *bindings,
                       kf_buffer *workspace);
 
-/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [with=TENSOR,...] [attribute=V, attr.seed=V]
- * [KNOB=N] [stride.T=N] [offset.T=N] seed=N -- */
+/* ---- case.c: one text form, OP VARIANT DTYPE dim=N [inner=N] [with=TENSOR,...]
+ * [attribute=V, attr.seed=V] [KNOB=N] [stride.T=N] [offset.T=N] seed=N -- */
 
 typedef struct kf_case {
     const kf_op *op;
     const kf_variant *variant; /* NULL = the op's choice, written "default" */
     kf_dtype dtype;
     int64_t dim[KF_MAX_DIMS];
+    int64_t inner; /* elements behind the axis of an op of any axis; 0 = 1 */
     bool with_set; /* the optional tensors are those of `with`, not the op's usual ones */
     uint32_t with; /* bit i: tensor i of the op's table */
     kf_attribute attribute[KF_MAX_ATTRIBUTES];
     kf_config config;
-    int64_t stride[KF_MAX_TENSORS]; /* row stride in elements; 0 = contiguous */
+    int64_t stride[KF_MAX_TENSORS]; /* row stride in elements, with `inner` that of its lines; 0 =
+                                       contiguous */
     int64_t offset[KF_MAX_TENSORS]; /* elements; 0 = none */
     uint64_t seed;
 } kf_case;

@@ -233,18 +233,17 @@ kf_status kf_problem_derive(kf_problem *problem)
     }
     for (int i = 0; i < KF_MAX_DIMS; i++)
         problem->dim[i] = -1;
+    problem->inner = 1;
     const kf_status status = op->derive(problem);
     if (status != KF_OK)
         return status;
-    problem->empty = false;
+    problem->empty = problem->inner == 0;
     for (int i = 0; i < kf_op_dim_count(op); i++)
         problem->empty |= problem->dim[i] == 0;
     return KF_OK;
 }
 
-/* Folds axes first .. end-1 into one of `*count` places with one `*stride`. An axis of size 1 folds
- * always. */
-static bool fold(const kf_tensor *tensor, int first, int end, int64_t *count, int64_t *stride)
+bool kf_tensor_fold(const kf_tensor *tensor, int first, int end, int64_t *count, int64_t *stride)
 {
     *count = 1;
     *stride = 0;
@@ -293,7 +292,7 @@ static kf_status derive_width(const kf_problem *problem, int i, int axis, int64_
 {
     const kf_tensor *t = &problem->tensor[i];
     int64_t step;
-    const bool folds = fold(t, axis, t->rank, width, &step);
+    const bool folds = kf_tensor_fold(t, axis, t->rank, width, &step);
     if (*width <= 1 || (folds && step == 1))
         return KF_OK;
     return axis == t->rank - 1
@@ -316,7 +315,7 @@ static kf_status derive_tensor(kf_problem *problem, int i)
         status = derive_width(problem, i, axes, &width);
     if (status != KF_OK)
         return status;
-    if (!fold(t, 0, axes, &count, &stride))
+    if (!kf_tensor_fold(t, 0, axes, &count, &stride))
         return kf_fail(KF_INVALID,
                        "the leading axes of tensor '%s' do not fold into one with a single stride",
                        decl->name);

@@ -58,7 +58,8 @@ static void make_probabilities(const kf_tensor *t, void *data)
 void kf_inputs_fill_tensor(const kf_problem *problem, int i, void *data,
                            kf_distribution distribution, uint64_t seed)
 {
-    const kf_tensor *t = &problem->tensor[i];
+    /* along the axis, so that a row of special values is one for the op, too */
+    const kf_tensor moved = kf_axis_last(problem, i), *t = &moved;
     const char *bound = problem->op->tensors[i].below;
     const int64_t below = bound ? problem->dim[kf_op_dim(problem->op, bound)] : 0,
                   count = kf_tensor_elements(t);

@@ -151,10 +151,10 @@ static kf_status judge_rest(kf_judge_state *j)
 static bool narrow(const kf_judge_state *j)
 {
     const kf_problem *problem = &j->trial->plan->problem;
-    bool found = kf_tensor_width(j->tensor) < 2;
+    bool found = kf_axis_size(problem, j->output) < 2;
     for (int i = 0; i < problem->op->tensor_count; i++)
         found |= kf_trial_present(j->trial, i, KF_INPUT) && problem->tensor[i].rank > 1 &&
-                 kf_tensor_width(&problem->tensor[i]) < 2;
+                 kf_axis_size(problem, i) < 2;
     return found;
 }
 

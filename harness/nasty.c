@@ -50,9 +50,11 @@ static int special_turns(const kf_plan *few)
     int64_t elements = 1;
     for (int i = 0; i < kf_op_dim_count(p->op); i++)
         elements *= p->dim[i];
+    elements *= p->inner;
     if (elements > MOST_TURNED)
         return 1;
-    const int64_t rows = kf_op_dim_count(p->op) > 1 ? p->dim[0] : ROWS, special = (rows + 1) / 2;
+    const int64_t rows = kf_op_dim_count(p->op) > 1 ? p->dim[0] * p->inner : ROWS,
+                  special = (rows + 1) / 2;
     if (special >= KF_SPECIAL_PATTERNS || rows == 0)
         return 1;
     return (int)((KF_SPECIAL_PATTERNS + special - 1) / special);
@@ -84,7 +86,8 @@ kf_status kf_verify_nasty(const kf_plan *plan, kf_device *device, kf_queue *queu
     const int turns = status == KF_OK ? special_turns(few) : 0;
     own.distribution = KF_DIST_SPECIAL;
     for (int i = 0; i < turns && status == KF_OK && report->passed; i++) {
-        own.seed = options->seed + (uint64_t)i * (((uint64_t)few->problem.dim[0] + 1) / 2);
+        const uint64_t rows = (uint64_t)(few->problem.dim[0] * few->problem.inner);
+        own.seed = options->seed + (uint64_t)i * ((rows + 1) / 2);
         status = verify_one(few, device, queue, &own, report);
     }
     own.distribution = KF_DIST_WIDE;

@@ -58,6 +58,8 @@ static json_t *shape_json(const kf_case *c)
     json_t *list = json_array();
     for (int i = 0; i < kf_op_dim_count(c->op); i++)
         json_array_append_new(list, json_integer(c->dim[i]));
+    if (c->inner > 1)
+        json_array_append_new(list, json_integer(c->inner));
     return list;
 }
 
@@ -68,6 +70,8 @@ static json_t *attributes_json(const kf_case *c)
         set(object, c->op->attributes[i].name,
             c->op->attributes[i].real ? number(c->attribute[i].f)
                                       : json_integer(c->attribute[i].i));
+    if (c->op->any_axis && c->inner > 1) /* of the shape above, whose last size lies behind it */
+        set(object, "axis", json_integer(-2));
     return object;
 }
 

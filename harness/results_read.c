@@ -77,6 +77,11 @@ static bool read_case(const json_t *object, kf_case *c)
     c->dtype = kf_dtype_parse(text_of(object, "dtype"));
     for (int i = 0; i < KF_MAX_DIMS; i++)
         c->dim[i] = json_integer_value(json_array_get(shape, (size_t)i));
+    if (c->op->any_axis) { /* the size behind those of the op's dims */
+        const int count = kf_op_dim_count(c->op);
+        c->inner = c->dim[count];
+        c->dim[count] = 0;
+    }
     read_attributes(json_object_get(object, "attributes"), c);
     const char *with = text_of(object, "with");
     if (*with && kf_case_with(c, with) != KF_OK)

@@ -43,6 +43,8 @@ static void fill_case(cells *c, const kf_result *row)
     for (int i = 0; test->op && i < kf_op_dim_count(test->op); i++)
         n += snprintf(c->text[1] + n, CELL - (size_t)n, "%s%lld", i ? "x" : "",
                       (long long)test->dim[i]);
+    if (test->inner > 1)
+        snprintf(c->text[1] + n, CELL - (size_t)n, "x%lld", (long long)test->inner);
     snprintf(c->text[2], CELL, "%s", kf_dtype_name(test->dtype));
     if (row->step >= 0)
         snprintf(c->text[3], CELL, "  %d %s", row->step + 1, row->step_entry);

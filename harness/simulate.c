@@ -39,9 +39,11 @@ kf_status kf_simulator_find(const char *given, char *path, size_t bytes)
 bool kf_simulation_shape(kf_case *c)
 {
     const int count = kf_op_dim_count(c->op);
-    bool cut = false;
+    bool cut = c->inner > KF_SIMULATED_ELEMENTS / 4;
+    c->inner = cut ? KF_SIMULATED_ELEMENTS / 4 : c->inner;
     for (int i = 0; i < count; i++) {
-        double others = 1; /* the product of all dims may overflow an integer */
+        double others = c->inner > 1 ? (double)c->inner
+                                     : 1; /* the product of all dims may overflow an integer */
         for (int j = 0; j < count; j++) {
             others *= j == i ? 1 : (double)c->dim[j];
         }

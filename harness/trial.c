@@ -20,9 +20,11 @@ bool kf_trial_present(const kf_trial *trial, int tensor, kf_role role)
 int64_t kf_trial_row_width(const kf_trial *trial, int output)
 {
     const kf_problem *problem = &trial->plan->problem;
-    return strchr(problem->op->tensors[output].dims, ' ')
-               ? kf_tensor_width(&problem->tensor[output])
-               : SEGMENT;
+    if (!strchr(problem->op->tensors[output].dims, ' '))
+        return SEGMENT;
+    /* the reference goes along the axis: each of a row's columns once */
+    return problem->inner > 1 ? problem->dim[1] * problem->inner
+                              : kf_tensor_width(&problem->tensor[output]);
 }
 
 static bool sixteen_bit(kf_dtype dtype)
@@ -55,7 +57,7 @@ bool kf_trial_rule_applies(const kf_trial *trial, int output)
 {
     const kf_tensor *t = &trial->plan->problem.tensor[output];
     const bool vector = !strchr(trial->plan->problem.op->tensors[output].dims, ' ');
-    const int64_t row = vector ? RULE_ROWS : kf_tensor_width(t);
+    const int64_t row = vector ? RULE_ROWS : kf_axis_size(&trial->plan->problem, output);
     return !kf_trial_baseline(trial) && sixteen_bit(t->dtype) &&
            kf_tensor_elements(t) >= RULE_ROWS * row;
 }

@@ -1,4 +1,5 @@
-/* y = x - log sum exp x over the last axis. Traffic for M rows of N elements of s bytes:
+/* y = x - log sum exp x over one axis. Traffic for M rows of N elements of s bytes; of an axis that
+ * is not the last, M are the outer times the inner elements (common/softmax_axis.h):
  *
  *     unfused        5 launches   row max M N s + 4 M, subtract 2 M N s + 4 M, exp 2 M N s,
  *                                 row sum M N s + 4 M, subtract log 2 M N s + 4 M
@@ -15,9 +16,9 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/row_lse.h"
 #include "common/row_split.h"
+#include "common/softmax_axis.h"
 #include "common/softmax_reference.h"
 #include "common/softmax_steps.h"
-#include <math.h>
 
 enum { X, Y };
 
@@ -78,8 +79,10 @@ static void plan_online(kf_plan *p)
 static void plan_fused(kf_plan *p, const kf_problem *problem, const kf_config *config,
                        const kf_target *target)
 {
-    (void)problem, (void)target;
-    if (config->knob[KF_ROW_ONLINE])
+    (void)target;
+    if (kf_softmax_across(problem))
+        kf_softmax_axis_fused(p, true);
+    else if (config->knob[KF_ROW_ONLINE])
         plan_online(p);
     else
         plan_on_chip(p, "log_softmax_fused", false);
@@ -117,6 +120,10 @@ static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *con
     const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
     const kf_work work = {.flops = M * N * 27, .specials = M};
     (void)target;
+    if (kf_softmax_across(problem)) {
+        kf_softmax_axis_cpu(p, true);
+        return;
+    }
     kf_row_define_strip(
         add_fused(p, "log_softmax_fused_cpu", kf_row_item_grid(problem, config), work, 3), p);
     kf_row_error(p, 1, 0);
@@ -125,12 +132,16 @@ static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *con
 static void plan_unfused(kf_plan *p, const kf_problem *problem, const kf_config *config,
                          const kf_target *target)
 {
+    (void)config;
+    if (kf_softmax_across(problem)) {
+        kf_softmax_axis_unfused(p, true);
+        return;
+    }
     const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
     const bool is_cpu = target->capabilities & KF_CAP_CPU;
     const kf_softmax_parts t = kf_softmax_steps(p, X);
     const kf_row_launches l = kf_row_unfused(p);
     const int64_t threads = M * l.per_row;
-    (void)config;
     kf_step *step = kf_softmax_step(
         p, "log_softmax_unfused",
         is_cpu ? "log_softmax_subtract_log_cpu" : "log_softmax_subtract_log", l.map,
@@ -145,24 +156,24 @@ static void plan_unfused(kf_plan *p, const kf_problem *problem, const kf_config 
 static const kf_variant variants[] = {
     {.name = "unfused",
      .help = "row max, subtract, exp, row sum, subtract log: five launches",
-     .defaults = kf_row_defaults_unfused,
-     .fits = kf_row_fits_unfused,
+     .defaults = kf_softmax_defaults_unfused,
+     .fits = kf_softmax_fits_unfused,
      .plan = plan_unfused},
     {.name = "fused",
      .help = "one launch, the row on chip; wider rows are read twice",
-     .defaults = kf_row_defaults_fused,
-     .fits = kf_row_fits_fused,
+     .defaults = kf_softmax_defaults_fused,
+     .fits = kf_softmax_fits_fused,
      .plan = plan_fused},
     {.name = "fused_cluster",
      .help = "one launch, one row over 2 to 16 groups that share their local memory",
      .needs = KF_CAP_CLUSTERS,
      .defaults = kf_row_defaults_cluster,
-     .fits = kf_row_fits_cluster,
+     .fits = kf_softmax_fits_cluster,
      .plan = plan_cluster},
     {.name = "fused_split",
      .help = "one launch, one row over groups that run at once and meet in global memory",
      .defaults = kf_row_defaults_split,
-     .fits = kf_row_fits_split,
+     .fits = kf_softmax_fits_split,
      .plan = plan_split},
     {.name = "fused_cpu",
      .help = "one launch, one row per item, eight columns at a time, no barrier",
@@ -171,57 +182,31 @@ static const kf_variant variants[] = {
      .plan = plan_cpu},
 };
 
-/* Columns of one row: the error of the logarithm, of the difference from the maximum, and of
- * their difference (testing.md 2.2; common/cross_entropy.c derives the first two). */
-static void row_reference(const kf_softmax_row *r, const kf_error_model *error, int64_t first,
-                          int64_t count, double *value, double *bound)
-{
-    kf_softmax_sums s;
-    kf_softmax_sum(r, error->intermediate, &s);
-    const double log_sum = s.nan ? NAN : log(s.sum);
-    const double log_error = s.nan ? 0 : kf_softmax_log_error(&s, error);
-    for (int64_t i = 0; i < count; i++) {
-        const double x = kf_load(r->x, r->dtype, r->start + first + i);
-        value[i] = s.nan ? NAN : (x - s.max) - log_sum;
-        bound[i] = isfinite(value[i])
-                       ? log_error + kf_softmax_away_error(&s, error, x) +
-                             (0x1p-24 + kf_dtype_roundoff(r->dtype)) * fabs(value[i]) +
-                             kf_dtype_floor(r->dtype)
-                       : 0;
-    }
-}
-
 static kf_status reference(const kf_problem *problem, const kf_error_model *error,
                            const void *const *inputs, int output, int64_t first, int64_t count,
                            double *value, double *bound)
 {
-    const int64_t N = problem->dim[KF_COLS];
+    const kf_softmax_range range = {.problem = problem, .tensor = X, .x = inputs[X], .log = true};
     (void)output;
-    for (int64_t done = 0; done < count;) {
-        const int64_t row = (first + done) / N, column = (first + done) % N;
-        const int64_t part = kf_at_most(N - column, count - done);
-        const kf_softmax_row r = {.x = inputs[X],
-                                  .dtype = problem->dtype,
-                                  .start = row * problem->row_stride[X],
-                                  .cols = N};
-        row_reference(&r, error, column, part, value + done, bound + done);
-        done += part;
-    }
+    kf_softmax_range_reference(&range, error, first, count, value, bound);
     return KF_OK;
 }
 
 const kf_op kf_op_log_softmax = {
     .name = "log_softmax",
-    .summary = "Logarithm of softmax over the last axis",
-    .formula = "y = x - log(sum(exp(x))) over the last axis",
+    .summary = "Logarithm of softmax over the axis `axis`",
+    .formula = "y = x - log(sum(exp(x))) over the axis `axis`",
     .dims = "rows cols",
+    .any_axis = true,
     .tensors = tensors,
     .tensor_count = sizeof tensors / sizeof *tensors,
+    .attributes = kf_softmax_attributes,
+    .attribute_count = 1,
     .knobs = kf_row_knobs,
     .knob_count = KF_ROW_KNOBS,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
-    .derive = kf_derive_rows,
-    .choose = kf_row_choose,
+    .derive = kf_derive_axis,
+    .choose = kf_softmax_choose,
     .reference = reference,
 };

@@ -1,5 +1,6 @@
-/* y = exp(x - max x) / sum exp(x - max x) over the last axis. Traffic for M rows of N elements of s
- * bytes:
+/* y = exp(x - max x) / sum exp(x - max x) over one axis. Traffic for M rows of N elements of s
+ * bytes; of an axis that is not the last, M are the outer times the inner elements
+ * (common/softmax_axis.h):
  *
  *     unfused        5 launches   row max M N s + 4 M, subtract 2 M N s + 4 M, exp 2 M N s,
  *                                 row sum M N s + 4 M, divide 2 M N s + 4 M     8 M N s + 16 M
@@ -16,6 +17,7 @@
  * a row of -inf alone; -inf among finite values gives 0. `y` may be x itself: a row is read before
  * it is written. SPDX-License-Identifier: Apache-2.0 */
 #include "common/row_split.h"
+#include "common/softmax_axis.h"
 #include "common/softmax_reference.h"
 #include "common/softmax_steps.h"
 
@@ -105,7 +107,9 @@ static void plan_on_chip(kf_plan *p, const char *entry, bool cluster)
 static void plan_fused(kf_plan *p, const kf_problem *problem, const kf_config *config,
                        const kf_target *target)
 {
-    if (config->knob[KF_ROW_ONLINE])
+    if (kf_softmax_across(problem))
+        kf_softmax_axis_fused(p, false);
+    else if (config->knob[KF_ROW_ONLINE])
         plan_online(p, problem, config, target);
     else
         plan_on_chip(p, "softmax_fused", false);
@@ -156,6 +160,11 @@ static int64_t kept_vectors(int64_t cols)
 static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *config,
                      const kf_target *target)
 {
+    (void)target;
+    if (kf_softmax_across(problem)) {
+        kf_softmax_axis_cpu(p, false);
+        return;
+    }
     const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS], kept = kept_vectors(N);
     const int64_t again = kept ? N % 8 : N; /* read a third time */
     const kf_ref x = kf_tensor_ref(p, X), y = kf_tensor_ref(p, Y);
@@ -164,7 +173,6 @@ static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *con
                      (kf_work){.flops = M * (3 * N + 22 * (N + again)), .specials = M},
                      USES(READ_PART(x, 0, M * (2 * N + again)), WRITE(y), INT(M), INT(N),
                           INT(problem->row_stride[X]), INT(problem->row_stride[Y])));
-    (void)target;
     kf_row_define_strip(step, p);
     kf_step_define(step, "KEPT", kept);
     kf_row_error(p, 1, 0);
@@ -176,11 +184,15 @@ static void plan_cpu(kf_plan *p, const kf_problem *problem, const kf_config *con
 static void plan_unfused(kf_plan *p, const kf_problem *problem, const kf_config *config,
                          const kf_target *target)
 {
+    (void)config;
+    if (kf_softmax_across(problem)) {
+        kf_softmax_axis_unfused(p, false);
+        return;
+    }
     const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
     const bool is_cpu = target->capabilities & KF_CAP_CPU;
     const kf_softmax_parts t = kf_softmax_steps(p, X);
     const kf_row_launches l = kf_row_unfused(p);
-    (void)config;
     kf_softmax_step(p, "softmax_unfused", is_cpu ? "softmax_divide_cpu" : "softmax_divide", l.map,
                     (kf_work){.specials = M * N},
                     USES(WRITE(kf_tensor_ref(p, Y)), READ(t.exponentials),
@@ -194,24 +206,24 @@ static const kf_variant variants[] = {
     {.name = "unfused",
      .help =
          "row max, subtract, exp, row sum, divide: five launches, two matrices in global memory",
-     .defaults = kf_row_defaults_unfused,
-     .fits = kf_row_fits_unfused,
+     .defaults = kf_softmax_defaults_unfused,
+     .fits = kf_softmax_fits_unfused,
      .plan = plan_unfused},
     {.name = "fused",
      .help = "one launch, the row on chip; wider rows by online maximum and sum and a second read",
-     .defaults = kf_row_defaults_fused,
-     .fits = kf_row_fits_fused,
+     .defaults = kf_softmax_defaults_fused,
+     .fits = kf_softmax_fits_fused,
      .plan = plan_fused},
     {.name = "fused_cluster",
      .help = "one launch, one row over 2 to 16 groups that share their local memory",
      .needs = KF_CAP_CLUSTERS,
      .defaults = kf_row_defaults_cluster,
-     .fits = kf_row_fits_cluster,
+     .fits = kf_softmax_fits_cluster,
      .plan = plan_cluster},
     {.name = "fused_split",
      .help = "one launch, one row over groups that run at once and meet in global memory",
      .defaults = kf_row_defaults_split,
-     .fits = kf_row_fits_split,
+     .fits = kf_softmax_fits_split,
      .plan = plan_split},
     {.name = "fused_cpu",
      .help = "one launch, one row per item, eight columns at a time, no barrier",
@@ -224,34 +236,28 @@ static kf_status reference(const kf_problem *problem, const kf_error_model *erro
                            const void *const *inputs, int output, int64_t first, int64_t count,
                            double *value, double *bound)
 {
-    const int64_t N = problem->dim[KF_COLS];
+    const kf_softmax_range range = {.problem = problem, .tensor = X, .x = inputs[X], .log = false};
     (void)output;
-    for (int64_t done = 0; done < count;) {
-        const int64_t row = (first + done) / N, column = (first + done) % N;
-        const int64_t part = kf_at_most(N - column, count - done);
-        const kf_softmax_row r = {.x = inputs[X],
-                                  .dtype = problem->dtype,
-                                  .start = row * problem->row_stride[X],
-                                  .cols = N};
-        kf_softmax_reference(&r, error, column, part, value + done, bound + done);
-        done += part;
-    }
+    kf_softmax_range_reference(&range, error, first, count, value, bound);
     return KF_OK;
 }
 
 const kf_op kf_op_softmax = {
     .name = "softmax",
-    .summary = "Softmax over the last axis",
-    .formula = "y = exp(x - max(x)) / sum(exp(x - max(x))) over the last axis",
+    .summary = "Softmax over the axis `axis`",
+    .formula = "y = exp(x - max(x)) / sum(exp(x - max(x))) over the axis `axis`",
     .dims = "rows cols",
+    .any_axis = true,
     .tensors = tensors,
     .tensor_count = sizeof tensors / sizeof *tensors,
+    .attributes = kf_softmax_attributes,
+    .attribute_count = 1,
     .knobs = kf_row_knobs,
     .knob_count = KF_ROW_KNOBS,
     .ways = kf_row_ways,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
-    .derive = kf_derive_rows,
-    .choose = kf_row_choose,
+    .derive = kf_derive_axis,
+    .choose = kf_softmax_choose,
     .reference = reference,
 };

@@ -74,6 +74,13 @@ expect 0 '4×32768 f32' explain --case='softmax fused f32 rows=4 cols=32768'
 expect 0 'optional input' explain layer_norm --with=weight,bias
 expect 2 "unknown optional tensor 'wieght'" explain layer_norm --with=wieght
 expect 2 'axis=5' explain layer_norm --attr axis=5
+expect 0 '64×1000×33 f32' explain softmax --shape=64x1000x33 --attr=axis=1
+expect 0 'softmax_axis_fused' explain log_softmax --shape=4x16x1000x33 --attr=axis=-2
+expect 0 '1×1000×33 f32' explain softmax --shape=1000x33 --attr=axis=0
+expect 0 '64000×33 f32' explain softmax --shape=64x1000x33 --attr=axis=-1
+expect 0 '64×1000×33 f32' explain --case='softmax fused f32 rows=64 cols=1000 inner=33'
+expect 2 'axis=3: --shape has 3 sizes' explain softmax --shape=64x1000x33 --attr axis=3
+expect 2 'axis=0: a case of op softmax' explain --case='softmax fused f32 rows=64 cols=1000 axis=0'
 
 # refused before anything is opened or printed, an existing file left alone
 silent() { # CODE ARGUMENT...: nothing on standard output

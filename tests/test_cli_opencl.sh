@@ -71,6 +71,11 @@ expect 0 'verified' "${run[@]}" --input=x.npy --output=y.npy --verify
 ok sum_is_rows y.npy 4
 expect 0 '' "${run[@]}" --input=deep.npy --output=d.npy -q
 ok sum_is_rows d.npy 6
+expect 0 'verified' "${run[@]}" --input=deep.npy --output=d.npy --attr axis=1 --verify
+ok sum_is_rows d.npy 10
+expect 0 'verified' "${run[@]}" --input=deep.npy --output=d.npy --attr axis=-3 --variant=fused --verify
+ok sum_is_rows d.npy 15
+expect 2 'axis=3' "${run[@]}" --input=deep.npy --output=none.npy --attr axis=3
 expect 0 'Fortran' "${run[@]}" --input=fortran.npy --output=f.npy
 ok sum_is_rows f.npy 4
 expect 0 '' "${run[@]}" --input=big.npy --output=b.npy --variant=unfused
@@ -101,6 +106,9 @@ ok test "$(grep -c '"record":"result"' rows.jsonl)" -eq 6
 ok "${bench[@]}" --variant=unfused,fused_cpu --processes=2 -o jsonl:fresh.jsonl
 ok test "$(grep -c '"record":"result"' fresh.jsonl)" -eq 6
 expect 3 '' "${bench[@]}" --variant=fused_cluster
+# an axis that is not the last is a third size, also for a fresh process
+expect 0 '"shape":[4,50,7]' "$kfuse" bench softmax --backend=opencl -q --shape=4x50x7 --attr=axis=1 --variant=fused_cpu \
+    --processes=2 -o jsonl
 expect 3 'fused_cluster cannot run' "$kfuse" bench --backend=opencl -q \
     --case='softmax fused_cluster f32 rows=4 cols=64'
 # every plan with its steps under it: the variants in the order of the table, steps counted from 1

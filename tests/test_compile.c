@@ -73,12 +73,16 @@ static void compile_plan(const kf_plan *plan, int arch)
 static void compile_one(const kf_op *op, const kf_variant *variant, kf_dtype dtype,
                         const int64_t *dims, const char *knobs, int arch, int alignment)
 {
+    const int64_t inner = op->any_axis ? dims[2] : 1;
     kf_problem *problem;
     kf_plan *plan;
     const kf_target target = target_of(arch);
     assert_int_equal(kf_problem_open(op->name, &problem), KF_OK);
     const char *usual = variant->tensors ? variant->tensors : op->with;
-    assert_int_equal(kf_problem_shape(problem, dtype, dims, optional ? optional : usual), KF_OK);
+    assert_int_equal(inner > 1
+                         ? kf_problem_shape_inner(problem, dtype, dims, inner, NULL)
+                         : kf_problem_shape(problem, dtype, dims, optional ? optional : usual),
+                     KF_OK);
     for (int i = 0; i < op->tensor_count; i++) /* a promise opens the paths of 16-byte accesses */
         problem->tensor[i].alignment = problem->tensor[i].dtype ? alignment : 0;
     const kf_status status = kf_plan_open(
@@ -109,6 +113,18 @@ static void compile_optional(const kf_op *op, const kf_variant *variant, kf_dtyp
     optional = NULL;
 }
 
+/* Axes that are not the last: as vectors and column by column, held by one thread, by many, and
+ * read twice. */
+static void compile_axis(const kf_op *op, const kf_variant *variant, kf_dtype dtype)
+{
+    static const int64_t shapes[][KF_MAX_DIMS] = {
+        {4096, 4, 64}, {64, 1000, 64}, {64, 2000, 33}, {2, 100000, 64}, {2, 100000, 3}};
+    for (int i = 0; op->any_axis && i < 5; i++)
+        for (int a = 0; a < arch_count; a++)
+            if (i == 1 || archs[a] == 90 || getenv("KFUSE_LONG"))
+                compile_one(op, variant, dtype, shapes[i], NULL, archs[a], 16);
+}
+
 static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype dtype)
 {
     static const int64_t shapes[][KF_MAX_DIMS] = {{4096, 64, 1, 1, 1, 1},
@@ -129,6 +145,7 @@ static void compile_variant(const kf_op *op, const kf_variant *variant, kf_dtype
                 compile_one(op, variant, dtype, shape[i], NULL, archs[a], 16);
     compile_one(op, variant, dtype, shape[2], NULL, 90, 0);
     compile_optional(op, variant, dtype, shape[2]);
+    compile_axis(op, variant, dtype);
     for (int k = 0; k < op->knob_count; k++)
         for (int v = 0; kf_knob_used(&op->knobs[k], variant->name) && v < op->knobs[k].value_count;
              v++) {

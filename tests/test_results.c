@@ -65,6 +65,25 @@ static void rows_survive_writing_and_reading(void **state)
     }
 }
 
+/* Catches a size behind the axis that is lost, or comes back as a contradiction. */
+static void an_axis_survives_writing_and_reading(void **state)
+{
+    kf_result row = make_row();
+    seen s = {0};
+    kf_problem *problem;
+    (void)state;
+    must(kf_case_parse("softmax fused bf16 rows=4 cols=5 inner=6 stride.x=8 seed=3", &row.test));
+    write_rows(spec_of("jsonl", "rows"), &row, 1, 0);
+    must(kf_results_read(path_of("rows"), see, &s));
+    assert_int_equal(s.row.test.inner, 6);
+    must(kf_problem_open("softmax", &problem));
+    must(kf_case_problem(&s.row.test, problem));
+    must(kf_problem_derive(problem));
+    assert_true(problem->dim[0] == 4 && problem->dim[1] == 5 && problem->inner == 6);
+    assert_true(problem->step[0] == 8 && problem->step[1] == 6);
+    kf_problem_close(problem);
+}
+
 /* Catches a field missing from the published list (interface.md 3.4), and context without its
  * parts. */
 static void json_has_every_published_field(void **state)
@@ -321,6 +340,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_survive_writing_and_reading),
+        cmocka_unit_test(an_axis_survives_writing_and_reading),
         cmocka_unit_test(json_has_every_published_field),
         cmocka_unit_test(no_time_without_a_verified_output),
         cmocka_unit_test(json_holds_no_nan),

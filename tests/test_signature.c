@@ -23,6 +23,7 @@
 #include <unistd.h>
 #include "../harness/histogram.h"
 #include "case_rig.h"
+#include "signature_cases.h"
 
 enum { MAX_CASES = 1024, LINE = 512 };
 #define VIEWS "rows=3 cols=1000"
@@ -289,12 +290,6 @@ static void add_words(const kf_op *op, const char *variant, const char *dtype)
 /* Ops with more dims. */
 static void add_heads(const kf_op *op)
 {
-    static const char *const heads[] = {
-        "tokens=3 heads=2 dim=64 places=9 half=32",
-        "tokens=37 heads=3 dim=64 places=9 half=16",
-        "tokens=5 heads=3 dim=33 places=2 half=13",
-        "tokens=3 heads=2 dim=64 places=9 half=32 stride.x=129 offset.y=1",
-    };
     for (int v = 0; v < op->variant_count; v++)
         for (int d = KF_F32; d <= KF_BF16; d++)
             for (int i = 0; i < 4; i++) {
@@ -369,6 +364,7 @@ static void add_op(const kf_op *op)
         for (int w = 0; op->ways && op->ways[w]; w++)
             add_way(op, &op->variants[v], op->ways[w]);
     add_optional(op);
+    axis_cases(op, add_case);
 }
 
 int main(int argc, char **argv)

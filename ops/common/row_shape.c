@@ -354,10 +354,12 @@ kf_status kf_row_fits_read(const kf_problem *problem, const kf_config *config,
 
 enum { MOST_WALKS = 3 }; /* of a row by fused_cpu */
 
-/* Entries of CPU devices walk a row `walks` times, eight columns a turn. */
+/* Entries of CPU devices walk a row `walks` times, eight columns a turn; along an axis that is not
+ * the last, one line. */
 static kf_status check_walks(const kf_problem *problem, const kf_target *target, int64_t walks)
 {
-    const int64_t turns = walks * (problem->dim[KF_COLS] / 8 + 7);
+    const int64_t cols = problem->dim[KF_COLS];
+    const int64_t turns = walks * (problem->inner > 1 ? cols : cols / 8 + 7);
     if (!target->max_turns || turns <= target->max_turns)
         return KF_OK;
     return kf_fail(KF_UNSUPPORTED,

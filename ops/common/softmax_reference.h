@@ -9,6 +9,7 @@ typedef struct kf_softmax_row {
     const void *x; /* as stored */
     kf_dtype dtype;
     int64_t start, cols; /* elements */
+    int64_t step;        /* from one to the next; 0 = they are neighbours */
 } kf_softmax_row;
 
 typedef struct kf_softmax_sums { /* of a row */
@@ -25,15 +26,31 @@ double kf_softmax_log_error(const kf_softmax_sums *sums, const kf_error_model *e
 double kf_softmax_away_error(const kf_softmax_sums *sums, const kf_error_model *error,
                              double value);
 
-/* Columns first .. first+count-1. With m the row's maximum, p its softmax, u = 2^-24 and d the
- * depth:
+/* One column of a row whose sums are known. With m the row's maximum, p its softmax, u = 2^-24 and
+ * d the depth:
  *
  *     |y| u (k |x_i - m| + k sum p_j |x_j - m| + 17 + d + 8 rescales)      k = 2 for exp as exp2,
  * else 1
  *
  * plus what storing x - m and the exponentials adds when they are stored in 16 bits, plus the
  * rounding of y. NaN for a row with NaN or +inf, and for one of -inf alone. */
+void kf_softmax_element(const kf_softmax_row *row, const kf_softmax_sums *sums,
+                        const kf_error_model *error, int64_t column, double *value, double *bound);
+
+/* ... and columns first .. first+count-1 of a row. */
 void kf_softmax_reference(const kf_softmax_row *row, const kf_error_model *error, int64_t first,
                           int64_t count, double *value, double *bound);
+
+/* The reference of softmax, or log softmax, along any axis of `tensor`, as kf_op.reference. */
+typedef struct kf_softmax_range {
+    const kf_problem *problem;
+    int tensor;
+    const void *x;
+    bool log;
+} kf_softmax_range;
+void kf_softmax_range_reference(const kf_softmax_range *range, const kf_error_model *error,
+                                int64_t first, int64_t count, double *value, double *bound);
+
+double kf_softmax_at(const kf_softmax_row *row, int64_t column);
 
 #endif
