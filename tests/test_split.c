@@ -6,10 +6,10 @@
  * those of the real kernels without inline PTX. Another driver than PoCL is refused (exit 77): it
  * may run groups one after the other, and the first would wait for ever.
  *
- * Planted and caught: a number of the run that is always the same, a ticket counter that does not start
- * again, parts that run on into the next, edges that every part takes, a tail that no part counts,
- * slots of another row, rows left out. What it cannot show is an order of stores that a CPU keeps by
- * itself. SPDX-License-Identifier: Apache-2.0 */
+ * Planted and caught: a number of the run that is always the same, a ticket counter that does not
+ * start again, parts that run on into the next, edges that every part takes, a tail that no part
+ * counts, slots of another row, rows left out. What it cannot show is an order of stores that a CPU
+ * keeps by itself. SPDX-License-Identifier: Apache-2.0 */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
