@@ -121,7 +121,7 @@ fi
 expect 2 'changes nothing in fused_cpu: it is a knob of unfused, fused' \
     explain softmax --variant=fused_cpu --set THREADS_PER_ROW=4
 expect 0 '--set CLUSTER is for fused_cluster; without it: unfused' explain softmax --set CLUSTER=4
-expect 0 'without it: softmax fused_cluster, softmax fused_cpu, elementwise' \
+expect 0 'without it: softmax fused_cluster, softmax fused_split, softmax fused_cpu, elementwise' \
     explain softmax elementwise --set THREADS_PER_ROW=4
 
 # lists, and words that are there twice
