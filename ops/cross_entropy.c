@@ -309,8 +309,10 @@ static void defaults_fused(const kf_problem *problem, const kf_target *target, k
 static kf_status fits_fused(const kf_problem *problem, const kf_config *config,
                             const kf_target *target)
 {
-    return kf_cross_entropy_of(problem).gradient ? kf_row_fits_fused(problem, config, target)
-                                                 : kf_row_fits_unfused(problem, config, target);
+    if (kf_cross_entropy_of(problem).gradient)
+        return kf_row_fits_fused(problem, config, target);
+    const kf_status status = kf_row_fits_unfused(problem, config, target);
+    return status == KF_OK ? kf_row_fits_warp(config, target) : status;
 }
 
 static const kf_variant variants[] = {

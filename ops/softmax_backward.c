@@ -128,7 +128,9 @@ static kf_status fits_fused(const kf_problem *problem, const kf_config *config,
     const kf_row_shape s = kf_row_shape_of(problem, config, target, false);
     const int64_t file = target->registers_per_unit ? target->registers_per_unit : 65536;
     const int64_t each = kf_at_most(file / (s.block * config->knob[KF_ROW_LEAST_GROUPS]), 168) - 28;
-    const kf_status status = kf_row_fits_unfused(problem, config, target);
+    kf_status status = kf_row_fits_unfused(problem, config, target);
+    if (status == KF_OK)
+        status = kf_row_fits_warp(config, target);
     if (status != KF_OK || config->knob[KF_ROW_ONLINE])
         return status;
     if (config->knob[KF_ROW_LOCAL_VECS])

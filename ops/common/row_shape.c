@@ -307,11 +307,16 @@ static kf_status check_cols(const kf_problem *problem)
                          MAX_COLS, (long long)problem->dim[KF_COLS]);
 }
 
-static kf_status check_threads(const kf_config *config, const kf_target *target)
+kf_status kf_row_fits_warp(const kf_config *config, const kf_target *target)
 {
-    if (!(target->capabilities & KF_CAP_CPU) && config->knob[KF_ROW_BLOCK] < kf_warp_lanes(target))
-        return kf_fail(KF_UNSUPPORTED, "BLOCK=%lld is less than a warp of %lld threads",
-                       (long long)config->knob[KF_ROW_BLOCK], (long long)kf_warp_lanes(target));
+    return config->knob[KF_ROW_BLOCK] >= kf_warp_lanes(target)
+               ? KF_OK
+               : kf_fail(KF_UNSUPPORTED, "BLOCK=%lld is less than a warp of %lld threads",
+                         (long long)config->knob[KF_ROW_BLOCK], (long long)kf_warp_lanes(target));
+}
+
+static kf_status check_threads(const kf_config *config)
+{
     return config->knob[KF_ROW_THREADS] <= config->knob[KF_ROW_BLOCK]
                ? KF_OK
                : kf_fail(KF_UNSUPPORTED, "THREADS_PER_ROW=%lld does not fit into BLOCK=%lld",
@@ -342,7 +347,9 @@ kf_status kf_row_fits_fused(const kf_problem *problem, const kf_config *config,
     const kf_row_shape s = kf_row_shape_of(problem, config, target, false);
     kf_status status = check_cols(problem);
     if (status == KF_OK)
-        status = check_threads(config, target);
+        status = kf_row_fits_warp(config, target);
+    if (status == KF_OK)
+        status = check_threads(config);
     if (status != KF_OK || config->knob[KF_ROW_ONLINE])
         return status;
     return check_on_chip(&s, config, target);
@@ -362,8 +369,10 @@ kf_status kf_row_fits_cluster(const kf_problem *problem, const kf_config *config
 kf_status kf_row_fits_unfused(const kf_problem *problem, const kf_config *config,
                               const kf_target *target)
 {
-    const kf_status status = check_cols(problem);
-    return status == KF_OK ? check_threads(config, target) : status;
+    kf_status status = check_cols(problem);
+    if (status == KF_OK && !(target->capabilities & KF_CAP_CPU)) /* one item has a row there */
+        status = kf_row_fits_warp(config, target);
+    return status == KF_OK ? check_threads(config) : status;
 }
 
 kf_status kf_row_fits_cpu(const kf_problem *problem, const kf_config *config,

@@ -66,6 +66,8 @@ void kf_row_defaults_unfused(const kf_problem *problem, const kf_target *target,
 /* kf_op.choose: long rows go over a cluster where there are any. */
 const char *kf_row_choose(const kf_problem *problem, const kf_target *target);
 
+/* A group whose work-items reduce together is a warp at least. */
+kf_status kf_row_fits_warp(const kf_config *config, const kf_target *target);
 /* kf_variant.fits */
 kf_status kf_row_fits_fused(const kf_problem *problem, const kf_config *config,
                             const kf_target *target);
