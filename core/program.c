@@ -38,6 +38,8 @@ static void add_defines(lines *l, const kf_plan *plan, const kf_step *step)
     add_line(l, "", "KF_DTYPE", plan->problem.dtype);
     add_line(l, "", "KF_CAP_SHUFFLE", (target->capabilities & KF_CAP_SHUFFLE) != 0);
     add_line(l, "", "KF_CAP_PTX", (target->capabilities & KF_CAP_PTX) != 0);
+    if (target->capabilities & KF_CAP_SUBGROUPS) /* other devices' texts stay as they are */
+        add_line(l, "", "KF_CAP_SUBGROUPS", 1);
     add_line(l, "", "WARP", target->warp > 0 ? target->warp : 1);
     if (step->grid.local_bytes)
         add_line(l, "", "LOCAL_BYTES", step->grid.local_bytes);

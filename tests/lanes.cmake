@@ -29,6 +29,16 @@ kf_icd(oclgrind liboclgrind-rt-icd.so)
 kf_icd(nvidia libnvidia-opencl.so.1)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/icd/none)
 
+# Intel's runtime for CPUs is here only when asked for (scripts/intel_opencl). It alone has sub-groups, and its
+# compiler takes half a second and more for a program: it runs what reduces, at few shapes.
+set(kf_icd_intel "")
+if(EXISTS ${CMAKE_BINARY_DIR}/intel-opencl/icd/intel.icd)
+    set(kf_icd_intel ${CMAKE_BINARY_DIR}/intel-opencl/icd)
+endif()
+set(kf_intel_tests test_opencl_subgroups test_opencl_backend test_opencl_kernels
+    test_conformance.softmax test_conformance.log_softmax test_conformance.layer_norm test_conformance.rms_norm
+    test_conformance.cross_entropy)
+
 # kf_lane(TEST IMPLEMENTATION): the environment of one test on one implementation.
 function(kf_lane test name)
     if(NOT kf_icd_${name})
@@ -50,6 +60,9 @@ function(kf_lane test name)
     endif()
     if(name STREQUAL rusticl)
         list(APPEND environment RUSTICL_ENABLE=llvmpipe)
+    elseif(name STREQUAL intel)
+        # It has been installed, so it must be seen, and have what it was installed for.
+        list(APPEND environment KFUSE_FEW=1 KFUSE_REQUIRE=opencl,subgroups)
     elseif(name STREQUAL oclgrind)
         # KFUSE_GUARD=0: no guard zones, a buffer ends where its tensor does. Not OCLGRIND_UNINITIALIZED: that
         # plugin of 21.10 crashes on private arrays; two poisons in every verification stand in for it.
@@ -75,6 +88,9 @@ function(kf_lanes)
                 set(first oclgrind)
             elseif("opencl" IN_LIST labels)
                 set(others rusticl oclgrind nvidia)
+                if(test IN_LIST kf_intel_tests)
+                    list(APPEND others intel)
+                endif()
             endif()
         endif()
         if(first STREQUAL oclgrind AND NOT kf_icd_oclgrind)

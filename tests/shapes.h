@@ -1,7 +1,16 @@
 /* The shapes that test_conformance.c visits. SPDX-License-Identifier: Apache-2.0 */
 #ifndef KF_TEST_SHAPES_H
 #define KF_TEST_SHAPES_H
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
+
+/* Where the compiler is slow: f32 meets few shapes, bf16 the small ones and f16, whose conversions
+ * take it longest, none (test_opencl_subgroups has one). */
+static inline bool few_wanted(void)
+{
+    return getenv("KFUSE_FEW") && !getenv("KFUSE_LONG");
+}
 
 static const int64_t widths[] = {1,    2,    3,    7,    31,   32,   33,   63,    64,
                                  65,   127,  128,  129,  255,  256,  257,  781,   1000,

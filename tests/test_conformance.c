@@ -60,7 +60,8 @@ static bool long_run(const subject *s)
  * KFUSE_LONG=1 leaves nothing out. */
 static bool brief(const subject *s)
 {
-    return !long_run(s) && !simulated(s) && (s->dtype == KF_F16 || getenv("KFUSE_BRIEF"));
+    const bool small = s->dtype == KF_F16 || (few_wanted() && s->dtype != KF_F32);
+    return !long_run(s) && !simulated(s) && (small || getenv("KFUSE_BRIEF"));
 }
 
 /* ---- one case ----------------------------------------------------------------------------- */
@@ -134,7 +135,8 @@ static kf_case make_case(const subject *s, const int64_t *dims)
 
 static void check_rows(subject *s)
 {
-    const bool all = long_run(s), few = simulated(s) || (!all && s->dtype != KF_F32);
+    const bool all = long_run(s),
+               few = simulated(s) || few_wanted() || (!all && s->dtype != KF_F32);
     const int64_t *list = few ? few_widths : all ? widths : some_widths;
     const size_t bytes = few ? sizeof few_widths : all ? sizeof widths : sizeof some_widths;
     const int count = (int)(bytes / sizeof *list);
@@ -152,7 +154,7 @@ static void check_rows(subject *s)
 
 static void check_lengths(subject *s)
 {
-    const bool few = simulated(s);
+    const bool few = simulated(s) || few_wanted();
     const int64_t *list = few ? few_lengths : lengths;
     const int count = (int)(few ? sizeof few_lengths : sizeof lengths) / (int)sizeof *lengths;
     for (int i = 0; i < count; i++) {
@@ -242,7 +244,7 @@ static void check_optional(subject *s, const int64_t *small, const int64_t *medi
     check_views(s, small);
     check_inputs(s, small);
     check_words(s, small);
-    if (!brief(s) && !simulated(s)) {
+    if (!brief(s) && !simulated(s) && !few_wanted()) {
         for (size_t i = 0; i < sizeof few_widths / sizeof *few_widths; i++) {
             const int64_t rows = few_widths[i] < 64 ? 33 : 3;
             const kf_case c = make_case(s, (int64_t[]){rows, few_widths[i]});
@@ -272,9 +274,9 @@ static void every_shape_passes(void **state)
             check_rows(s);
         else
             check_lengths(s);
-        check_ways(s, simulated(s) ? small : medium);
+        check_ways(s, simulated(s) || few_wanted() ? small : medium);
     }
-    if (!brief(s) && !simulated(s)) {
+    if (!brief(s) && !simulated(s) && !few_wanted()) {
         check_views(s, medium);
         check_inputs(s, medium);
     }
@@ -336,9 +338,9 @@ static void add_subjects(const char *only_op)
                 for (int t = 0; t < 3 && subject_count < MAX_SUBJECTS; t++) {
                     const kf_op *op = kf_ops[o];
                     if ((getenv("KFUSE_BRIEF") && dtypes[t] != KF_F32) || op->internal ||
-                        kf_op_dim_count(op) > 2 || (only_op && strcmp(op->name, only_op)))
-                        continue; /* ceilings and ops with other dims bring shapes of their own:
-                                     test_OP.c */
+                        (few_wanted() && dtypes[t] == KF_F16) || kf_op_dim_count(op) > 2 ||
+                        (only_op && strcmp(op->name, only_op)))
+                        continue; /* ceilings and ops with other dims have test_OP.c */
                     subject *s = &subjects[subject_count++];
                     *s = (subject){.on = &devices[d],
                                    .op = op,

@@ -201,6 +201,37 @@ static uint64_t capabilities_of(cl_device_id device, const kf_device_info *info)
     return capabilities;
 }
 
+/* Shuffles need lanes of which the text knows how many they are, so a device must let a kernel
+ * demand the size of its sub-groups. 32 as everywhere, else 64: a group of 1024 has then no more
+ * sub-groups than one has lanes, which reduces the results of all (kf_group_sum). That the lanes
+ * are consecutive work-items no specification promises; every driver met keeps to it, and
+ * test_opencl_subgroups asks. Devices on which the size cannot be demanded, AMD's among them, keep
+ * to trees in local memory: AMD's driver offers no shuffle of OpenCL either. */
+static void describe_subgroups(cl_device_id device, kf_target *target)
+{
+    size_t bytes = 0, *sizes = NULL;
+    if (!opencl_has_extension(device, "cl_intel_required_subgroup_size") ||
+        !(opencl_has_extension(device, "cl_intel_subgroups") ||
+          opencl_has_extension(device, "cl_khr_subgroup_shuffle")))
+        return;
+    /* PoCL 7 lists every number up to its largest group: thousands */
+    if (cl.clGetDeviceInfo(device, CL_DEVICE_SUB_GROUP_SIZES_INTEL, 0, NULL, &bytes) !=
+            CL_SUCCESS ||
+        !(sizes = calloc(bytes + sizeof *sizes, 1)) ||
+        cl.clGetDeviceInfo(device, CL_DEVICE_SUB_GROUP_SIZES_INTEL, bytes, sizes, NULL) !=
+            CL_SUCCESS)
+        bytes = 0;
+    int warp = 0;
+    for (size_t i = 0; i < bytes / sizeof *sizes; i++)
+        if (sizes[i] == 32 || (sizes[i] == 64 && !warp))
+            warp = (int)sizes[i];
+    free(sizes);
+    if (!warp || target->max_threads < warp)
+        return;
+    target->warp = warp;
+    target->capabilities |= KF_CAP_SHUFFLE | KF_CAP_SUBGROUPS;
+}
+
 static void describe_limits(cl_device_id device, kf_target *target)
 {
     size_t sizes[16] = {0}; /* per dimension; a driver may have more than three */
@@ -248,5 +279,7 @@ void opencl_describe(const opencl_place *place, kf_device_info *info)
         info->target.max_turns = 65535;
     if (nvidia)
         describe_nvidia(device, info);
+    else
+        describe_subgroups(device, &info->target);
     describe_address(device, nvidia, info);
 }

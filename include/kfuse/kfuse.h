@@ -91,14 +91,15 @@ KF_API kf_status kf_tensor_contiguous(kf_dtype dtype, int rank, const int64_t *s
 
 enum {                      /* kf_target.capabilities */
        KF_CAP_CPU = 1 << 0, /* the device is a CPU: barriers are dear, one item runs at a time */
-       KF_CAP_SHUFFLE =
-           1 << 1, /* registers of a warp can be exchanged (CUDA; inline PTX in OpenCL) */
+       KF_CAP_SHUFFLE = 1 << 1,   /* registers of a warp can be exchanged: CUDA; in OpenCL by inline
+                                     PTX or, with KF_CAP_SUBGROUPS, by sub-group functions */
        KF_CAP_CLUSTERS = 1 << 2,  /* groups of a cluster share their local memory */
        KF_CAP_REPLAY = 1 << 3,    /* a recorded sequence of launches can be replayed */
        KF_CAP_PTX = 1 << 4,       /* inline PTX of `compute_capability` */
        KF_CAP_F64 = 1 << 5,       /* double in kernels */
        KF_CAP_TIMER = 1 << 6,     /* marks carry device times (else the host clock stands in) */
        KF_CAP_SIMULATOR = 1 << 7, /* an interpreter: minutes where a device takes seconds */
+       KF_CAP_SUBGROUPS = 1 << 8, /* OpenCL: kernels demand sub-groups of `warp` work-items */
 };
 
 typedef struct kf_target { /* limits and capabilities as plain data: all that a plan may know */

@@ -93,7 +93,9 @@ kf_norm_backward_shape kf_norm_backward_shape_of(const kf_problem *problem, cons
 kf_status kf_norm_backward_fits_fused(const kf_problem *problem, const kf_config *config,
                                       const kf_target *target)
 {
-    const kf_status status = kf_row_fits_unfused(problem, config, target);
+    kf_status status = kf_row_fits_unfused(problem, config, target);
+    if (status == KF_OK)
+        status = kf_row_fits_warp(config, target);
     if (status != KF_OK || config->knob[KF_BACK_ONLINE] || holds(problem, config, target, false))
         return status;
     return kf_fail(KF_UNSUPPORTED,

@@ -293,11 +293,16 @@ kf_status kf_row_check_cols(const kf_problem *problem)
                          MAX_COLS, (long long)problem->dim[KF_COLS]);
 }
 
-static kf_status check_threads(const kf_config *config, const kf_target *target)
+kf_status kf_row_fits_warp(const kf_config *config, const kf_target *target)
 {
-    if (!(target->capabilities & KF_CAP_CPU) && config->knob[KF_ROW_BLOCK] < kf_warp_lanes(target))
-        return kf_fail(KF_UNSUPPORTED, "BLOCK=%lld is less than a warp of %lld threads",
-                       (long long)config->knob[KF_ROW_BLOCK], (long long)kf_warp_lanes(target));
+    return config->knob[KF_ROW_BLOCK] >= kf_warp_lanes(target)
+               ? KF_OK
+               : kf_fail(KF_UNSUPPORTED, "BLOCK=%lld is less than a warp of %lld threads",
+                         (long long)config->knob[KF_ROW_BLOCK], (long long)kf_warp_lanes(target));
+}
+
+static kf_status check_threads(const kf_config *config)
+{
     return config->knob[KF_ROW_THREADS] <= config->knob[KF_ROW_BLOCK]
                ? KF_OK
                : kf_fail(KF_UNSUPPORTED, "THREADS_PER_ROW=%lld does not fit into BLOCK=%lld",
@@ -326,9 +331,7 @@ kf_status kf_row_fits_fused(const kf_problem *problem, const kf_config *config,
                             const kf_target *target)
 {
     const kf_row_shape s = kf_row_shape_of(problem, config, target, false);
-    kf_status status = kf_row_check_cols(problem);
-    if (status == KF_OK)
-        status = check_threads(config, target);
+    const kf_status status = kf_row_fits_read(problem, config, target);
     if (status != KF_OK || config->knob[KF_ROW_ONLINE])
         return status;
     return kf_row_check_on_chip(&s, config, target);
@@ -348,8 +351,10 @@ kf_status kf_row_fits_cluster(const kf_problem *problem, const kf_config *config
 kf_status kf_row_fits_read(const kf_problem *problem, const kf_config *config,
                            const kf_target *target)
 {
-    const kf_status status = kf_row_check_cols(problem);
-    return status == KF_OK ? check_threads(config, target) : status;
+    kf_status status = kf_row_check_cols(problem);
+    if (status == KF_OK)
+        status = kf_row_fits_warp(config, target);
+    return status == KF_OK ? check_threads(config) : status;
 }
 
 enum { MOST_WALKS = 3 }; /* of a row by fused_cpu */
@@ -372,9 +377,11 @@ static kf_status check_walks(const kf_problem *problem, const kf_target *target,
 kf_status kf_row_fits_unfused(const kf_problem *problem, const kf_config *config,
                               const kf_target *target)
 {
-    const kf_status status = kf_row_fits_read(problem, config, target);
-    return status == KF_OK && target->capabilities & KF_CAP_CPU ? check_walks(problem, target, 1)
-                                                                : status;
+    kf_status status = kf_row_check_cols(problem);
+    if (status == KF_OK) /* one item has a row on CPU devices */
+        status = target->capabilities & KF_CAP_CPU ? check_walks(problem, target, 1)
+                                                   : kf_row_fits_warp(config, target);
+    return status == KF_OK ? check_threads(config) : status;
 }
 
 kf_status kf_row_fits_cpu(const kf_problem *problem, const kf_config *config,

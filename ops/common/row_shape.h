@@ -65,14 +65,15 @@ void kf_row_defaults_cluster(const kf_problem *problem, const kf_target *target,
 void kf_row_defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config);
 void kf_row_defaults_unfused(const kf_problem *problem, const kf_target *target, kf_config *config);
 
-/* kf_op.choose: long rows go over a cluster where there are any, and over groups that meet in
- * global memory (row_split.c) where nothing else keeps them on the chip. */
+/* kf_op.choose: long rows go over a cluster where there are any. */
 const char *kf_row_choose(const kf_problem *problem, const kf_target *target);
 
 /* Parts of kf_variant.fits: the width; vectors per thread. */
 kf_status kf_row_check_cols(const kf_problem *problem);
 kf_status kf_row_check_on_chip(const kf_row_shape *shape, const kf_config *config,
                                const kf_target *target);
+/* A group whose work-items reduce together is a warp at least. */
+kf_status kf_row_fits_warp(const kf_config *config, const kf_target *target);
 
 /* kf_variant.fits */
 kf_status kf_row_fits_fused(const kf_problem *problem, const kf_config *config,

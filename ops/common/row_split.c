@@ -205,22 +205,6 @@ kf_status kf_row_fits_split(const kf_problem *problem, const kf_config *config,
 
 /* ---- choose -------------------------------------------------------------------------------- */
 
-/* Everything that fused_split gets by default is decided here: so far only rows that no other
- * variant keeps on the chip, on devices whose device-wide loads and stores are PTX. To hand it few,
- * wide rows as well, once measured, is one more term. */
-static bool prefers_split(const kf_problem *problem, const kf_target *target)
-{
-    kf_config config = {.set = {false}};
-    if (!kf_op_variant(problem->op, "fused_split") || !(target->capabilities & KF_CAP_PTX))
-        return false;
-    kf_row_defaults_split(problem, target, &config);
-    const kf_row_split s = kf_row_split_of(problem, &config, target);
-    kf_error_mute(true);
-    const bool fits = kf_row_fits_split(problem, &config, target) == KF_OK;
-    kf_error_mute(false);
-    return fits && s.slice.local_bytes <= target->local_bytes;
-}
-
 /* From 64 KiB of 16-bit elements, 128 KiB of floats, two small groups are faster than a large one
  * (4096x32768: bf16 129.2 against 131.2 us, f32 258.4 against 259.3). */
 static bool prefers_cluster(const kf_problem *problem, const kf_target *target, bool online)
@@ -236,16 +220,18 @@ static bool prefers_cluster(const kf_problem *problem, const kf_target *target, 
            s.local_bytes <= target->local_bytes;
 }
 
+/* fused_split is named by hand until it has been measured. */
 const char *kf_row_choose(const kf_problem *problem, const kf_target *target)
 {
     kf_config fused = {.set = {false}};
-    if (target->capabilities & KF_CAP_CPU)
-        return kf_row_fits_cpu(problem, &fused, target) == KF_OK ? "fused_cpu" : "fused";
+    if (target->capabilities & KF_CAP_CPU) {
+        kf_error_mute(true);
+        const bool fits = kf_row_fits_cpu(problem, &fused, target) == KF_OK;
+        kf_error_mute(false);
+        return fits ? "fused_cpu" : "fused";
+    }
     if (problem->empty)
         return "fused";
     kf_row_defaults_fused(problem, target, &fused);
-    const bool online = fused.knob[KF_ROW_ONLINE];
-    if (prefers_cluster(problem, target, online))
-        return "fused_cluster";
-    return online && prefers_split(problem, target) ? "fused_split" : "fused";
+    return prefers_cluster(problem, target, fused.knob[KF_ROW_ONLINE]) ? "fused_cluster" : "fused";
 }

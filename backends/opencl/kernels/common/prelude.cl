@@ -1,6 +1,7 @@
 /* What every OpenCL kernel text starts with: storage types, 16-byte vectors, reductions. The same
- * names as cuda/kernels/common/prelude.cu; OpenCL C 1.2 without extensions, and inline PTX in the
- * maths and the reductions where KF_CAP_PTX and KF_CAP_SHUFFLE say so.
+ * names as cuda/kernels/common/prelude.cu; OpenCL C 1.2 without extensions, inline PTX in the maths
+ * and the reductions where KF_CAP_PTX and KF_CAP_SHUFFLE say so, and sub-groups in the reductions
+ * where KF_CAP_SUBGROUPS does, with conversions of f16.
  *
  * Storage is f32, f16 or bf16 (KF_DTYPE), arithmetic is f32. A kf_pack is one 16-byte access:
  * KF_VEC elements, left packed in four registers until a kernel wants floats.
@@ -28,6 +29,14 @@
 #else
 #define KF_WARP 1
 #endif
+
+/* Every entry whose work-items exchange anything gets sub-groups of WARP: without the demand the
+ * compiler chooses. A row of one work-item (the entries for CPU devices) leaves it the choice. */
+#if KF_CAP_SUBGROUPS && THREADS_PER_ROW != 1
+#if BLOCK % WARP == 0
+#define __kernel __kernel __attribute__((intel_reqd_sub_group_size(WARP)))
+#endif
+#endif
 #define KF_LOG2E 1.4426950408889634f
 #define KF_INFINITY INFINITY
 
@@ -53,6 +62,14 @@ static inline uint kf_bf16_bits(float value)
     return value != value ? (bits >> 16) | 0x40 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
 
+/* vload_half and vstore_half are dear to Intel's compiler for CPUs: kfuse bench of softmax f16 7x33
+ * took more than 38 s of processor time, and 10 with conversions of the half type. A driver may
+ * flush denormals in those; test_opencl_subgroups asks. */
+#if KF_CAP_SUBGROUPS && defined(cl_khr_fp16)
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+#define KF_HALF 1
+#endif
+
 /* vload_half and vstore_half need no half type; they work on private memory too. */
 static inline float kf_f16_value(ushort bits)
 {
@@ -60,6 +77,8 @@ static inline float kf_f16_value(ushort bits)
     float value;
     __asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
     return value;
+#elif KF_HALF
+    return convert_float(as_half(bits));
 #else
     return vload_half(0, (const half *)&bits);
 #endif
@@ -70,6 +89,8 @@ static inline ushort kf_f16_bits(float value)
     ushort bits;
 #if KF_CAP_PTX
     __asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#elif KF_HALF
+    bits = as_ushort(convert_half_rte(value));
 #else
     vstore_half_rte(value, 0, (half *)&bits);
 #endif
@@ -280,7 +301,20 @@ static inline float kf_pack_max(kf_pack pack)
 
 /* ---- reductions --------------------------------------------------------------------------- */
 
-#if KF_CAP_SHUFFLE
+#if KF_CAP_SUBGROUPS
+/* Intel's extension comes first: it is the one written for OpenCL C 1.2. */
+#ifdef cl_intel_subgroups
+#pragma OPENCL EXTENSION cl_intel_subgroups : enable
+#define KF_SHUFFLE_XOR intel_sub_group_shuffle_xor
+#else
+#pragma OPENCL EXTENSION cl_khr_subgroup_shuffle : enable
+#define KF_SHUFFLE_XOR sub_group_shuffle_xor
+#endif
+static inline float kf_shuffle(float value, int mask)
+{
+    return KF_SHUFFLE_XOR(value, (uint)mask);
+}
+#elif KF_CAP_SHUFFLE
 static inline float kf_shuffle(float value, int mask)
 {
     float other;
