@@ -41,9 +41,8 @@ typedef struct subject {
 
 enum { MAX_DEVICES = 8, MAX_SUBJECTS = 512 };
 static bench_device devices[MAX_DEVICES];
-static int device_count;
 static subject subjects[MAX_SUBJECTS];
-static int subject_count;
+static int device_count, subject_count;
 
 static bool simulated(const subject *s)
 {
@@ -141,8 +140,7 @@ static void check_rows(subject *s)
     const size_t bytes = few ? sizeof few_widths : all ? sizeof widths : sizeof some_widths;
     const int count = (int)(bytes / sizeof *list);
     for (int i = 0; i < count; i++) {
-        const int64_t rows = list[i] < 64 && !few ? 133 : 3;
-        kf_case c = make_case(s, (int64_t[]){rows, list[i]});
+        const kf_case c = make_case(s, (int64_t[]){list[i] < 64 && !few ? 133 : 3, list[i]});
         check_case(s, &c, KF_DIST_NORMAL);
     }
     for (int i = 0; i < (all ? LONG_SHAPES : few ? 2 : 6); i++) {

@@ -143,8 +143,7 @@ static void what_cannot_be_resident_is_refused(void **state)
     is_refused("rms_norm fused_split f32 rows=1 cols=100000", &target, "one after the other");
 }
 
-/* Mistake: the default where it has not been measured, or not where nothing else keeps a row on
- * chip. */
+/* Mistake: the default where it has not been measured. */
 static void it_is_never_chosen_unmeasured(void **state)
 {
     static const char *const text[] = {
