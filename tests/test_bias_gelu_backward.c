@@ -341,7 +341,7 @@ static void check_summed(const char *variant, kf_dtype dtype, kf_device *device,
     static const double grad[3] = {3, -1, -2};
     static char got[2][MOST_BYTES];
     char text[96], x[3 * SUMMED * 4] = {0}, grad_y[3 * SUMMED * 4] = {0};
-    const size_t bytes = (size_t)(3 * SUMMED * kf_dtype_bytes(dtype));
+    const size_t bytes = (size_t)3 * SUMMED * (size_t)kf_dtype_bytes(dtype);
     int differ = 0;
     snprintf(text, sizeof text, OP " %s %s rows=3 cols=%d", variant, kf_dtype_name(dtype), SUMMED);
     map_ready r = map_open(text, device, queue);
