@@ -103,7 +103,7 @@ __device__ inline kf_pack softmax_scaled(kf_pack kept, float base, float scale,
  * reduces all slots itself. Per thread: ceil(slots / KF_WARP) exp2. */
 __device__ inline float2 softmax_join(const float4 *slot, int slots)
 {
-    const int width = KF_SLOT_LANES(slots), first = (int)threadIdx.x % width;
+    const int width = KF_SLOT_LANES(slots), first = threadIdx.x % width;
     float row_max = -KF_INFINITY, row_sum = 0.0f;
     for (int w = first; w < slots; w += KF_WARP)
         row_max = kf_max(row_max, slot[w].x);

@@ -4,7 +4,8 @@
  *
  * THREADS_PER_ROW threads of a group hold VECS vectors each, the last LOCAL_VECS of them in local
  * memory; ROWS_PER_GROUP short rows share a group, or PARTS groups share a long row, part after
- * part of PART_VECS vectors (SPLIT=1: common/rows_held_split). WHOLE=1 says that the vectors fill every thread's share exactly: no comparison per vector.
+ * part of PART_VECS vectors (SPLIT=1: common/rows_held_split). WHOLE=1 says that the vectors fill
+ * every thread's share exactly: no comparison per vector.
  * SPDX-License-Identifier: Apache-2.0 */
 #ifdef KF_EDITOR
 #define BLOCK 128
