@@ -9,7 +9,8 @@
 
 enum {
     KF_MOST_RECORDED = 4000, /* kernels of one recording */
-    KF_MOST_QUEUED = 896     /* kernels of one batch: drivers block at about a thousand */
+    KF_MOST_QUEUED =
+        256 /* kernels of one batch: NVIDIA's OpenCL blocks behind a spin from about 500 */
 };
 
 typedef struct kf_lane {
@@ -23,6 +24,7 @@ typedef struct kf_lane {
     bool cpu, graph;
     int steps;       /* kernels per run */
     int launches;    /* runs per sample */
+    int next;        /* set of the next run: batches go on where the one before ended */
     double covering; /* seconds that the spin must last */
 } kf_lane;
 

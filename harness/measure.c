@@ -32,14 +32,12 @@ static kf_status check_subject(const kf_subject *subject)
 
 static int most_sets(const kf_subject *subject)
 {
-    const bool replay = subject->device->info.target.capabilities & KF_CAP_REPLAY;
-    const int most = (replay && !subject->plain_stream ? KF_MOST_RECORDED : KF_MOST_QUEUED) /
-                     subject->plan->step_count;
+    const int most = KF_MOST_RECORDED / subject->plan->step_count;
     return most > 1 ? most : 1;
 }
 
-/* As many sets as every subject of theirs can walk in one batch. Each pool gets an equal share of
- * the memory; pools on different devices may be on one card. */
+/* As many sets as every subject of theirs could walk in one recording. Each pool gets an equal
+ * share of the memory; pools on different devices may be on one card. */
 static void size_sets(bench *b, const kf_measure_options *options)
 {
     for (int s = 0; s < b->sets_count; s++) {

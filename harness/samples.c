@@ -1,4 +1,4 @@
-/* Samples of one subject: a batch of runs that walks every set of inputs and outputs.
+/* Samples of one subject: batches of runs that walk the sets of inputs and outputs in turn.
  *
  *   graph   the batch was recorded once, between two marks a sample replays it. No host in it.
  *   queue   a spin launch first, mark 0 behind it, the batch, mark 1: all of it is enqueued while
@@ -66,8 +66,10 @@ static kf_status run(kf_lane *l, int set)
 static kf_status run_batch(kf_lane *l)
 {
     kf_status status = KF_OK;
-    for (int i = 0; status == KF_OK && i < l->launches; i++)
-        status = run(l, i % l->sets->count);
+    for (int i = 0; status == KF_OK && i < l->launches; i++) {
+        status = run(l, l->next);
+        l->next = (l->next + 1) % l->sets->count;
+    }
     return status;
 }
 
@@ -167,8 +169,11 @@ static kf_status record(kf_lane *l)
 
 static int most_launches(const kf_lane *l)
 {
-    const int most = (l->graph ? KF_MOST_RECORDED : KF_MOST_QUEUED) / l->steps;
-    return most > l->sets->count ? most / l->sets->count * l->sets->count : l->sets->count;
+    const int kernels = l->graph ? KF_MOST_RECORDED : KF_MOST_QUEUED;
+    const int most = kernels > l->steps ? kernels / l->steps : 1;
+    if (l->graph && most < l->sets->count)
+        return l->sets->count; /* a replay walks all of them */
+    return most > l->sets->count ? most / l->sets->count * l->sets->count : most;
 }
 
 static int whole_walks(const kf_lane *l, double launches)

@@ -6,7 +6,6 @@
  *     fused          1 launch     row on chip                        4 M N s
  *                                 wider rows (ONLINE=1): both read twice   6 M N s
  *     fused_cluster  1 launch     one row over CLUSTER groups        4 M N s
- *     fused_bulk     1 launch     a row per warp, landed by bulk copies  4 M N s
  *     fused_split    1 launch     one row over P groups of the whole device   4 M N s + 32 M P
  *     fused_cpu      1 launch     one row per item, in cache after the first walk
  *
@@ -60,7 +59,6 @@ static const kf_norm_entries entries = {
     .fused = "add_layer_norm_fused",
     .online = "add_layer_norm_online",
     .cluster = "add_layer_norm_cluster",
-    .bulk = "add_layer_norm_bulk",
     .split = "add_layer_norm_split",
     .cpu = "add_layer_norm_fused_cpu",
     .add_source = "add_layer_norm_unfused",
@@ -100,13 +98,6 @@ static void plan_cluster(kf_plan *p, const kf_problem *problem, const kf_config 
     kf_norm_cluster(p, &entries);
 }
 
-static void plan_bulk(kf_plan *p, const kf_problem *problem, const kf_config *config,
-                      const kf_target *target)
-{
-    (void)problem, (void)config, (void)target;
-    kf_norm_bulk(p, &entries);
-}
-
 static void plan_split(kf_plan *p, const kf_problem *problem, const kf_config *config,
                        const kf_target *target)
 {
@@ -138,12 +129,6 @@ static const kf_variant variants[] = {
      .defaults = kf_row_defaults_cluster,
      .fits = kf_row_fits_cluster,
      .plan = plan_cluster},
-    {.name = "fused_bulk",
-     .help = "one launch, a warp per row, landed in local memory by bulk copies",
-     .needs = KF_CAP_PTX,
-     .defaults = kf_row_bulk_defaults,
-     .fits = kf_row_bulk_fits,
-     .plan = plan_bulk},
     {.name = "fused_split",
      .help = "one launch, one row over groups that run at once and meet in global memory",
      .defaults = kf_norm_defaults_split,

@@ -117,43 +117,6 @@ static void optional_tensors_cost_what_they_hold(void **state)
     }
 }
 
-/* Mistake: rows that bulk copies cannot land, or do not fit where they land, are accepted; weights
- * are counted per row, though a group reads them once. */
-static void bulk_copies_take_whole_rows_that_fit(void **state)
-{
-    static const struct {
-        int capability;
-        int64_t cols;
-        const char *why; /* NULL: accepted */
-    } trial[] = {{90, 4096, NULL},
-                 {90, 16384, NULL},
-                 {90, 64, NULL},
-                 {90, 4097, "aligned"},
-                 {80, 4096, "capability 9.0"},
-                 {90, 65536, "local memory"}};
-    (void)state;
-    for (size_t i = 0; i < sizeof trial / sizeof *trial; i++) {
-        const int64_t dims[] = {16384, trial[i].cols}, elements = dims[0] * dims[1];
-        kf_target target = target_of(0);
-        kf_plan *plan;
-        target.compute_capability = trial[i].capability;
-        target.units = 132;
-        target.local_bytes_per_unit = 233472;
-        const kf_status status = open_plan("fused_bulk", KF_F32, dims, "weight", &target, &plan);
-        assert_int_equal(status, trial[i].why ? KF_UNSUPPORTED : KF_OK);
-        if (trial[i].why) {
-            assert_non_null(strstr(kf_error(), trial[i].why));
-            continue;
-        }
-        const kf_cost cost = kf_plan_cost(plan);
-        assert_int_equal(plan->step[0].grid.groups, 132);
-        assert_int_equal(cost.bytes_requested + cost.bytes_written,
-                         matrix_bytes(plan->problem.op, elements) + 132 * 4 * dims[1]);
-        assert_true(plan->step[0].grid.local_bytes <= target.local_bytes);
-        kf_plan_close(plan);
-    }
-}
-
 static int tensor(const char *name)
 {
     const kf_op *op = kf_op_find(OP);
@@ -293,7 +256,6 @@ static int norm_tests(void)
         cmocka_unit_test(every_width_has_a_plan_in_every_variant),
         cmocka_unit_test(fused_moves_every_element_once),
         cmocka_unit_test(optional_tensors_cost_what_they_hold),
-        cmocka_unit_test(bulk_copies_take_whole_rows_that_fit),
         cmocka_unit_test(the_reference_is_the_formula),
         cmocka_unit_test(an_infinite_weight_of_nearly_nothing_is_left_open),
         cmocka_unit_test(axes_fold_into_rows),

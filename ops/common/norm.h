@@ -4,12 +4,11 @@
 #ifndef KF_NORM_H
 #define KF_NORM_H
 
-#include "row_bulk.h"
 #include "row_split.h"
 
 /* Entries of the op's kernel texts; those of the unfused steps stand in `steps`. */
 typedef struct kf_norm_entries {
-    const char *fused, *online, *cluster, *bulk, *split, *cpu;
+    const char *fused, *online, *cluster, *split, *cpu;
     const char *add_source, *add, *add_cpu; /* NULL without a residual */
     const char *steps;                      /* source of the rest */
     const char *row_mean, *subtract;        /* NULL for RMS norm */
@@ -30,7 +29,6 @@ kf_norm kf_norm_of(const kf_problem *problem);
 void kf_norm_unfused(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_fused(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_cluster(kf_plan *plan, const kf_norm_entries *entries);
-void kf_norm_bulk(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_split(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_cpu(kf_plan *plan, const kf_norm_entries *entries);
 

@@ -7,7 +7,7 @@ enum { MAX_COLS = 1 << 30, MOST_PARKED = KF_ROW_MOST_PARKED };
 
 const kf_knob_decl kf_row_knobs[KF_ROW_KNOBS] = {
     [KF_ROW_BLOCK] = {.name = "BLOCK",
-                      .variants = "unfused fused fused_cluster fused_bulk fused_split fused_cpu",
+                      .variants = "unfused fused fused_cluster fused_split fused_cpu",
                       .value_count = 11,
                       .values = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024},
                       .help = "threads per group"},
@@ -24,7 +24,7 @@ const kf_knob_decl kf_row_knobs[KF_ROW_KNOBS] = {
                            .help = "16-byte vectors per thread kept in local memory instead of "
                                    "registers"},
     [KF_ROW_LEAST_GROUPS] = {.name = "LEAST_GROUPS",
-                             .variants = "fused fused_cluster fused_bulk fused_split",
+                             .variants = "fused fused_cluster fused_split",
                              .value_count = 7,
                              .values = {1, 2, 3, 4, 5, 6, 8},
                              .help = "groups that must fit on a unit: caps the registers"},
@@ -121,8 +121,6 @@ void kf_row_define(kf_step *step, const kf_plan *plan, const kf_row_shape *s)
     kf_step_knob(step, plan, KF_ROW_LEAST_GROUPS);
     if (s->cluster > 1)
         kf_step_knob(step, plan, KF_ROW_CLUSTER);
-    /* evict-first where it pays: kernels/common/rows */
-    kf_step_define(step, "STREAMED", s->aligned && s->cluster == 1 && s->threads <= 32);
 }
 
 void kf_row_define_strip(kf_step *step, const kf_plan *plan)

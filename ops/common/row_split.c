@@ -87,7 +87,8 @@ void kf_row_split_error(kf_plan *plan, const kf_row_split *s, bool rescaled)
 
 /* ---- defaults ------------------------------------------------------------------------------ */
 
-/* Vectors per thread in registers: a group of 1024 spills at 8 through one vendor's OpenCL. */
+/* Vectors per thread in registers: a group of 1024 threads, and several that make 1024, spill at 8
+ * through one vendor's OpenCL. */
 static int64_t room(int64_t block)
 {
     return block >= 1024 ? 6 : 16;
@@ -131,21 +132,22 @@ static bool unit_holds(const kf_config *config, const kf_target *target, int64_t
                           target->registers_per_unit / threads >= LEAST_REGISTERS);
 }
 
-/* Many rows: small parts, several groups on a unit, so that some stream while others meet; the
- * shape that clusters like best (kf_row_defaults_cluster). */
+/* Many rows: several groups on a unit, so that some stream while others meet, each with as much as
+ * fits, so that few meet: 1024x131072 f32 273 us in 4 parts of 16 vectors per thread, 293 in 8 of
+ * 8; bf16 146 and 156. */
 static void many_rows(const kf_problem *problem, const kf_target *target, kf_config *config)
 {
     const int64_t v = kf_row_vectors(problem), most = kf_at_most(target->max_threads, 1024);
     const int64_t usual = kf_at_most(kf_dtype_bytes(problem->dtype) == 2 ? 256 : 512, most);
     const int64_t parts =
-        kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, usual * 8)), 2), 128);
+        kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, usual * 16)), 2), 128);
     kf_config_default(config, KF_ROW_SPLIT, parts);
     kf_config_default(
         config, KF_ROW_BLOCK,
-        kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, parts * 8)), 64), usual));
+        kf_at_most(kf_at_least(kf_power_of_two_above(kf_ceil_div(v, parts * 16)), 64), usual));
     kf_config_default(config, KF_ROW_LEAST_GROUPS,
                       kf_at_least(kf_at_most(1024 / config->knob[KF_ROW_BLOCK], 4), 1));
-    const int64_t local = 4 * config->knob[KF_ROW_BLOCK] * 16 + 4 * RESERVED_BYTES;
+    const int64_t local = 10 * config->knob[KF_ROW_BLOCK] * 16 + 4 * RESERVED_BYTES;
     if (!config->set[KF_ROW_LEAST_GROUPS] && !unit_holds(config, target, local))
         config->knob[KF_ROW_LEAST_GROUPS] = 1;
 }
@@ -157,8 +159,7 @@ void kf_row_defaults_split(const kf_problem *problem, const kf_target *target, k
     else
         many_rows(problem, target, config);
     const int64_t vecs = kf_row_split_of(problem, config, target).slice.vecs;
-    const int64_t kept =
-        config->knob[KF_ROW_LEAST_GROUPS] > 1 ? 4 : room(config->knob[KF_ROW_BLOCK]);
+    const int64_t kept = room(config->knob[KF_ROW_BLOCK] * config->knob[KF_ROW_LEAST_GROUPS]);
     kf_config_default(config, KF_ROW_LOCAL_VECS,
                       kf_at_most(kf_at_least(vecs - kept, 0), KF_ROW_MOST_PARKED));
 }
@@ -205,8 +206,9 @@ kf_status kf_row_fits_split(const kf_problem *problem, const kf_config *config,
 
 /* ---- choose -------------------------------------------------------------------------------- */
 
-/* From 64 KiB of 16-bit elements, 128 KiB of floats, two small groups are faster than a large one
- * (4096x32768: bf16 129.2 against 131.2 us, f32 258.4 against 259.3). */
+/* Beyond 64 KiB of 16-bit elements, 128 KiB of floats, small groups are faster than a large one
+ * (4096x65536 bf16 255.1 against 257.0 us; at 4096x32768 still bf16 127.7 against 130.2, f32 252.4
+ * against 254.2 for the large one). */
 static bool prefers_cluster(const kf_problem *problem, const kf_target *target, bool online)
 {
     kf_config config = {.set = {false}};
@@ -215,12 +217,33 @@ static bool prefers_cluster(const kf_problem *problem, const kf_target *target, 
     kf_row_defaults_cluster(problem, target, &config);
     const kf_row_shape s = kf_row_shape_of(problem, &config, target, true);
     const bool is_long =
-        kf_row_vectors(problem) >= (kf_dtype_bytes(problem->dtype) == 2 ? 4096 : 8192);
+        kf_row_vectors(problem) > (kf_dtype_bytes(problem->dtype) == 2 ? 4096 : 8192);
     return (is_long || online) && s.vecs - s.local_vecs <= 16 &&
            s.local_bytes <= target->local_bytes;
 }
 
-/* fused_split is named by hand until it has been measured. */
+/* Fewer rows than units, long enough to be worth a meeting of a microsecond (us on an H200 by CUDA,
+ * one group, cluster, all units: softmax f32 1x8192 2.59, 2.52, 2.58; 1x16384 3.55, 3.04, 2.76;
+ * 1x131072 19.3, 4.6, 3.7; 33x16384 4.38, 4.09, 3.81; 66x16384 5.04, 5.06, 5.25;
+ * 66x32768 7.93, 7.65, 7.70). Only on devices whose groups are known to run together: elsewhere it
+ * has to be named. */
+static bool prefers_split(const kf_problem *problem, const kf_target *target)
+{
+    const int64_t rows = problem->dim[KF_ROWS], v = kf_row_vectors(problem);
+    return target->compute_capability && 2 * rows <= target->units &&
+           v >= (4 * rows <= target->units ? 4096 : 8192);
+}
+
+static bool fits_split(const kf_problem *problem, const kf_target *target)
+{
+    kf_config config = {.set = {false}};
+    kf_error_mute(true);
+    kf_row_defaults_split(problem, target, &config);
+    const bool fits = kf_row_fits_split(problem, &config, target) == KF_OK;
+    kf_error_mute(false);
+    return fits;
+}
+
 const char *kf_row_choose(const kf_problem *problem, const kf_target *target)
 {
     kf_config fused = {.set = {false}};
@@ -233,5 +256,10 @@ const char *kf_row_choose(const kf_problem *problem, const kf_target *target)
     if (problem->empty)
         return "fused";
     kf_row_defaults_fused(problem, target, &fused);
-    return prefers_cluster(problem, target, fused.knob[KF_ROW_ONLINE]) ? "fused_cluster" : "fused";
+    const bool online = fused.knob[KF_ROW_ONLINE], split = fits_split(problem, target);
+    if (split && prefers_split(problem, target))
+        return "fused_split";
+    if (prefers_cluster(problem, target, online))
+        return "fused_cluster";
+    return split && online && target->compute_capability ? "fused_split" : "fused";
 }

@@ -67,38 +67,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
 }
 #endif
 
-#if KF_ENTRY(add_rms_norm_bulk)
-/* A row per warp, landed by bulk copies: common/rows_norm_bulk. Traffic as above. */
-extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
-    add_rms_norm_bulk(const kf_storage *__restrict__ x, long long x_offset,
-                      const kf_storage *__restrict__ residual, long long residual_offset,
-                      const kf_storage *__restrict__ weight, long long weight_offset,
-                      kf_storage *__restrict__ y, long long y_offset,
-                      kf_storage *__restrict__ residual_out, long long residual_out_offset,
-                      float *__restrict__ rstd, long long rstd_offset, long long rows,
-                      long long cols, long long x_stride, long long residual_stride,
-                      long long y_stride, long long residual_out_stride, float eps, float offset)
-{
-    extern __shared__ kf_pack local_memory[];
-    norm_bulk n;
-    n.x = x + x_offset;
-    n.residual = residual + residual_offset;
-    n.weight = weight + weight_offset;
-    n.y = y + y_offset;
-    n.residual_out = residual_out + residual_out_offset;
-    n.rstd = rstd + rstd_offset;
-    n.eps = eps;
-    n.offset = offset;
-    n.x_stride = x_stride;
-    n.residual_stride = residual_stride;
-    n.y_stride = y_stride;
-    n.residual_out_stride = residual_out_stride;
-    n.rows = rows;
-    n.cols = (int)cols;
-    norm_bulk_run(&n, local_memory);
-}
-#endif
-
 #if KF_ENTRY(add_rms_norm_split)
 extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     add_rms_norm_split(const kf_storage *__restrict__ x, long long x_offset,

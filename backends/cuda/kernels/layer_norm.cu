@@ -65,35 +65,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
 }
 #endif
 
-#if KF_ENTRY(layer_norm_bulk)
-/* A row per warp, landed by bulk copies: common/rows_norm_bulk. Traffic as above. */
-extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
-    layer_norm_bulk(const kf_storage *__restrict__ x, long long x_offset,
-                    const kf_storage *__restrict__ weight, long long weight_offset,
-                    const kf_storage *__restrict__ bias, long long bias_offset,
-                    kf_storage *__restrict__ y, long long y_offset, float *__restrict__ mean,
-                    long long mean_offset, float *__restrict__ rstd, long long rstd_offset,
-                    long long rows, long long cols, long long x_stride, long long y_stride,
-                    float eps)
-{
-    extern __shared__ kf_pack local_memory[];
-    norm_bulk n;
-    n.x = x + x_offset;
-    n.weight = weight + weight_offset;
-    n.bias = bias + bias_offset;
-    n.y = y + y_offset;
-    n.mean = mean + mean_offset;
-    n.rstd = rstd + rstd_offset;
-    n.eps = eps;
-    n.offset = 0.0f;
-    n.x_stride = x_stride;
-    n.y_stride = y_stride;
-    n.rows = rows;
-    n.cols = (int)cols;
-    norm_bulk_run(&n, local_memory);
-}
-#endif
-
 #if KF_ENTRY(layer_norm_split)
 extern "C" __global__ void __launch_bounds__(BLOCK, LEAST_GROUPS)
     layer_norm_split(const kf_storage *__restrict__ x, long long x_offset,

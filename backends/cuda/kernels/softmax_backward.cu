@@ -18,7 +18,7 @@ __device__ inline kf_pack softmax_backward_fetch(const kf_storage *from, int v, 
 {
     float value[KF_VEC];
     if (together)
-        return kf_fetch(from, v, vectors, 0.0f);
+        return kf_fetch_once(from, v, vectors, 0.0f);
 #pragma unroll
     for (int j = 0; j < KF_VEC; j++)
         value[j] = v < vectors ? kf_load(from, v * KF_VEC + j) : 0.0f;

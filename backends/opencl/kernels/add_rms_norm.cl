@@ -37,38 +37,6 @@ add_rms_norm_fused(const __global kf_storage *restrict x, long x_offset,
 }
 #endif
 
-#if KF_ENTRY(add_rms_norm_bulk)
-/* A row per warp, landed by bulk copies: common/rows_norm_bulk. Traffic as above. */
-__kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
-add_rms_norm_bulk(const __global kf_storage *restrict x, long x_offset,
-                  const __global kf_storage *restrict residual, long residual_offset,
-                  const __global kf_storage *restrict weight, long weight_offset,
-                  __global kf_storage *restrict y, long y_offset,
-                  __global kf_storage *restrict residual_out, long residual_out_offset,
-                  __global float *restrict rstd, long rstd_offset, long rows, long cols,
-                  long x_stride, long residual_stride, long y_stride, long residual_out_stride,
-                  float eps, float offset)
-{
-    __local kf_pack local_memory[LOCAL_BYTES / sizeof(kf_pack)];
-    norm_bulk n;
-    n.x = x + x_offset;
-    n.residual = residual + residual_offset;
-    n.weight = weight + weight_offset;
-    n.y = y + y_offset;
-    n.residual_out = residual_out + residual_out_offset;
-    n.rstd = rstd + rstd_offset;
-    n.eps = eps;
-    n.offset = offset;
-    n.x_stride = x_stride;
-    n.residual_stride = residual_stride;
-    n.y_stride = y_stride;
-    n.residual_out_stride = residual_out_stride;
-    n.rows = rows;
-    n.cols = (int)cols;
-    norm_bulk_run(&n, local_memory);
-}
-#endif
-
 #if KF_ENTRY(add_rms_norm_split)
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 add_rms_norm_split(const __global kf_storage *restrict x, long x_offset,

@@ -35,34 +35,6 @@ layer_norm_fused(const __global kf_storage *restrict x, long x_offset,
 }
 #endif
 
-#if KF_ENTRY(layer_norm_bulk)
-/* A row per warp, landed by bulk copies: common/rows_norm_bulk. Traffic as above. */
-__kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
-layer_norm_bulk(const __global kf_storage *restrict x, long x_offset,
-                const __global kf_storage *restrict weight, long weight_offset,
-                const __global kf_storage *restrict bias, long bias_offset,
-                __global kf_storage *restrict y, long y_offset, __global float *restrict mean,
-                long mean_offset, __global float *restrict rstd, long rstd_offset, long rows,
-                long cols, long x_stride, long y_stride, float eps)
-{
-    __local kf_pack local_memory[LOCAL_BYTES / sizeof(kf_pack)];
-    norm_bulk n;
-    n.x = x + x_offset;
-    n.weight = weight + weight_offset;
-    n.bias = bias + bias_offset;
-    n.y = y + y_offset;
-    n.mean = mean + mean_offset;
-    n.rstd = rstd + rstd_offset;
-    n.eps = eps;
-    n.offset = 0.0f;
-    n.x_stride = x_stride;
-    n.y_stride = y_stride;
-    n.rows = rows;
-    n.cols = (int)cols;
-    norm_bulk_run(&n, local_memory);
-}
-#endif
-
 #if KF_ENTRY(layer_norm_split)
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 layer_norm_split(const __global kf_storage *restrict x, long x_offset,

@@ -118,7 +118,8 @@ __device__ inline kf_pack *kf_parked(const kf_held *held, int i)
 __device__ inline void kf_park(const kf_held *held, const kf_place *p, const kf_storage *from,
                                float fill)
 {
-#if PARK_ASYNC /* through no register: room for more groups on a unit */
+#if PARK_ASYNC /* through no register: room for more groups on a unit. No mark for the cache: with one, an
+                * H200 calls the instruction illegal */
 #pragma unroll
     for (int i = 0; i < LOCAL_VECS; i++)
         if (kf_vector(p, REGISTER_VECS + i) < HELD_END(p))
@@ -136,8 +137,8 @@ __device__ inline void kf_park(const kf_held *held, const kf_place *p, const kf_
 #pragma unroll
         for (int i = 0; i < PARK_BATCH; i++)
             if (first + i < LOCAL_VECS)
-                batch[i] =
-                    kf_fetch(from, kf_vector(p, REGISTER_VECS + first + i), HELD_END(p), fill);
+                batch[i] = kf_fetch_once(from, kf_vector(p, REGISTER_VECS + first + i),
+                                         HELD_END(p), fill);
 #pragma unroll
         for (int i = 0; i < PARK_BATCH; i++)
             if (first + i < LOCAL_VECS)
@@ -157,7 +158,7 @@ __device__ inline void kf_hold(kf_held *held, const kf_place *p, const kf_storag
     kf_park(held, p, from, fill);
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++)
-        held->data[i] = kf_fetch(from, kf_vector(p, i), HELD_END(p), fill);
+        held->data[i] = kf_fetch_once(from, kf_vector(p, i), HELD_END(p), fill);
 #pragma unroll
     for (int i = 0; i < EDGES; i++) {
         const int column = kf_edge_column(p, i);

@@ -64,6 +64,24 @@ static inline kf_pack kf_fetch(const __global kf_storage *from, int v, int vecto
     return pack;
 }
 
+/* The same, of a row that is read once and written once; its lines are marked evict-last, which makes
+ * 2 to 3 %: why, and what else was tried, stands in cuda/kernels/common/rows.cu. */
+static inline kf_pack kf_fetch_once(const __global kf_storage *from, int v, int vectors, float fill)
+{
+#if KF_PTX_80
+    ulong policy;
+    kf_pack pack = kf_splat(fill);
+    __asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+    if (v < vectors)
+        __asm("ld.global.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+              : "=r"(pack.x), "=r"(pack.y), "=r"(pack.z), "=r"(pack.w)
+              : "l"((const __global kf_pack *)from + v), "l"(policy));
+    return pack;
+#else
+    return kf_fetch(from, v, vectors, fill);
+#endif
+}
+
 /* The opposite. */
 static inline void kf_put(__global kf_storage *to, int v, kf_pack pack, bool together)
 {

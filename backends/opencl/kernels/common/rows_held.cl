@@ -123,8 +123,8 @@ static inline void kf_park(const kf_held *held, const kf_place *p, const __globa
 #pragma unroll
         for (int i = 0; i < PARK_BATCH; i++)
             if (first + i < LOCAL_VECS)
-                batch[i] =
-                    kf_fetch(from, kf_vector(p, REGISTER_VECS + first + i), HELD_END(p), fill);
+                batch[i] = kf_fetch_once(from, kf_vector(p, REGISTER_VECS + first + i),
+                                         HELD_END(p), fill);
 #pragma unroll
         for (int i = 0; i < PARK_BATCH; i++)
             if (first + i < LOCAL_VECS)
@@ -144,7 +144,7 @@ static inline void kf_hold(kf_held *held, const kf_place *p, const __global kf_s
     kf_park(held, p, from, fill);
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++)
-        held->data[i] = kf_fetch(from, kf_vector(p, i), HELD_END(p), fill);
+        held->data[i] = kf_fetch_once(from, kf_vector(p, i), HELD_END(p), fill);
 #pragma unroll
     for (int i = 0; i < EDGES; i++) {
         const int column = kf_edge_column(p, i);
