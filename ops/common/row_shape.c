@@ -261,9 +261,11 @@ void kf_row_defaults_cluster(const kf_problem *problem, const kf_target *target,
 
 void kf_row_defaults_cpu(const kf_problem *problem, const kf_target *target, kf_config *config)
 {
-    (void)target;
+    /* four long rows behind one another keep the core's prefetcher going (RMS norm f32 2048x8192
+     * through PoCL, two cores: 24.9 GB/s, 23.2 one by one), where enough groups are left for all */
+    const int64_t together = problem->dim[KF_ROWS] >= 64 * (int64_t)target->units ? 4 : 1;
     kf_config_default(config, KF_ROW_BLOCK,
-                      problem->dim[KF_COLS] >= 2048  ? 1
+                      problem->dim[KF_COLS] >= 2048  ? together
                       : problem->dim[KF_COLS] >= 512 ? 8
                                                      : 32);
 }

@@ -13,16 +13,18 @@
  * same size takes 33.1, 127.3, 252.1 (f32 4096x4096, 16384x4096, 4096x32768) and 17.3, 64.4, 127.2
  * (bf16).
  *
- * - Near the copy once a row stays on chip: f32 34.0, 129.9, 258.4; bf16 18.1, 66.4, 131.2. Held.
+ * - At the copy once a row stays on chip: f32 33.0, 126.2, 252.1; bf16 17.3, 64.1, 127.9. The last
+ *   3 % (before: 34.0, 129.9, 258.4; 18.1, 66.4, 131.2) came from a mark on the loads:
+ *   kf_fetch_once in common/rows.cu.
  *
- * - What is left at 16384x4096 is the start, when only loads run, and the end, when only stores do.
- *   So many threads with two vectors each beat few with sixteen (129.4 against 129.7), and two rows
- *   to a group of 1024 beat one to a group of 512 (128.8 against 130.1, one process).
+ * - Before that mark, shapes differed at 16384x4096: many threads with two vectors each beat few
+ *   with sixteen (129.4 against 129.7), and two rows to a group of 1024 beat one to a group of 512
+ *   (128.8 against 130.1, one process).
  *
  * - One barrier instead of two saves a round trip per row: 1 us of 260 at 4096x32768 f32, nothing
  *   at 4096 columns, where other groups hide it. Kept.
  *
- * - Edges apart cost one scalar access per thread: 16384x4097 129.9, 8192x50257 799 (50256: 802).
+ * - Edges apart cost one scalar access per thread: 16384x4097 126.0 beside 126.2 at 4096.
  *
  * - 16-bit rows kept packed put two groups of 64 KiB rows on a unit: bf16 4096x32768 from 142 (as
  *   floats, one group) to 131. Needs kf_again: 208 with unpacked floats shared between passes. The
