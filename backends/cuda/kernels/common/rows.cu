@@ -77,14 +77,16 @@ __device__ inline kf_pack kf_fetch(const kf_storage *from, int v, int vectors, f
 /* The same, of a row that is read once and written once. Its lines are marked evict-last: where the
  * cache has to give something up, it gives up what was written, soon and in the order of the writing,
  * and never waits with it until lines that nobody needs any more are gone. Neither more nor fewer bytes
- * come from memory (268.5 MB read, 267 written, either way), they come in a better order:
- * kfuse bench on an H200, us, plain against evict-last: softmax f32 16384x4096 129.6, 126.6 and
- * 8192x50257 802, 775; layer norm f32 16384x4096 131.5, 126.8; add_rms_norm bf16 16384x4096 130.9,
- * 126.7; half a percent where two tensors are read, nothing where nothing is written. Triton's way with
- * such rows (torch.compile marks them so), which is how we came to try it. Evict-first on
- * both sides gains nothing (131.1), on what is written alone it costs 2 %, evict-last there 1 %. What comes after the kernel finds the
- * cache as it would have: buffers of 8 and 16 MB are read at full speed from the second time on, one of
- * 32 MB from the third. */
+ * come from memory (268.5 MB read, 267 written, either way), they come in a better order.
+ *
+ * kfuse bench on an H200, us, plain and evict-last: softmax f32 16384x4096 129.6, 126.6 and 8192x50257
+ * 802, 775; layer norm f32 16384x4096 131.5, 126.8; add_rms_norm bf16 16384x4096 130.9, 126.7;
+ * softmax_backward bf16 16384x4096 93.8, 93.0; nothing where nothing is written. Triton's way with such
+ * rows (torch.compile marks them so), which is how we came to try it. Evict-first on both sides gains
+ * nothing (131.1), on what is written alone it costs 2 %, evict-last there 1 %.
+ *
+ * What comes after the kernel finds the cache nearly as it would have: buffers of 8 and 16 MB are read at
+ * full speed from the second time on, one of 32 MB from the third. */
 __device__ inline kf_pack kf_fetch_once(const kf_storage *from, int v, int vectors, float fill)
 {
 #if __CUDA_ARCH__ >= 800
