@@ -243,7 +243,9 @@ typedef struct kf_binding { /* all zero for an absent optional tensor */
  * by name, legal inside a recording or stream capture. `bindings` has one entry per tensor of the
  * op's table, in its order (kf_problem_index). `workspace` holds at least
  * kf_exec_workspace_bytes(), or is NULL for the exec's own, allocated by kf_prepare. One exec is in
- * flight on one queue at a time. */
+ * flight on one queue at a time. The groups of a plan of variant fused_split wait for one another:
+ * two of these at once on queues of different priority may wait for each other's places for ever.
+ */
 KF_API kf_status kf_run(kf_exec *exec, kf_queue *queue, const kf_binding *bindings,
                         kf_buffer *workspace);
 
