@@ -8,10 +8,10 @@ if(NOT KFUSE_SANITIZE)
     set(KFUSE_ARCHIVE ${PROJECT_BINARY_DIR}/libkfuse.a)
     add_custom_command(OUTPUT ${KFUSE_ARCHIVE} VERBATIM COMMAND_EXPAND_LISTS
         COMMAND ${CMAKE_COMMAND} -E rm -f ${KFUSE_ARCHIVE}
-        COMMAND ${CMAKE_LINKER} -r -o libkfuse.o $<TARGET_OBJECTS:kfuse_objects>
+        COMMAND ${CMAKE_LINKER} -r -o libkfuse.o $<TARGET_OBJECTS:kfuse_objects> $<TARGET_OBJECTS:kfuse_calls>
         COMMAND ${CMAKE_OBJCOPY} --localize-hidden libkfuse.o
         COMMAND ${CMAKE_AR} crs ${KFUSE_ARCHIVE} libkfuse.o
-        DEPENDS kfuse_objects $<TARGET_OBJECTS:kfuse_objects>
+        DEPENDS kfuse_objects $<TARGET_OBJECTS:kfuse_objects> kfuse_calls $<TARGET_OBJECTS:kfuse_calls>
         COMMENT "Archiving libkfuse.a")
     add_custom_target(kfuse_archive ALL DEPENDS ${KFUSE_ARCHIVE})
     install(FILES ${KFUSE_ARCHIVE} TYPE LIB)

@@ -141,7 +141,28 @@ cat >tests/test_dummy.c <<'END'
 #include <stddef.h>
 #include <cmocka.h>
 #include <stdio.h>
+#include <kfuse/calls.h>
 #include "../harness/verify.h"
+
+/* The typed call, which nobody wrote. */
+static void call(kf_queue *queue, kf_device *device)
+{
+    const int64_t size[2] = {2, 3};
+    float data[6] = {0.5f, 1, -1, 2, 3, -4};
+    kf_calls *calls;
+    kf_operand x = {.offset = 0};
+    assert_int_equal(kf_buffer_open(device, &(kf_buffer_desc){.bytes = sizeof data}, &x.buffer), KF_OK);
+    assert_int_equal(kf_tensor_contiguous(KF_F32, 2, size, &x.tensor), KF_OK);
+    assert_int_equal(kf_buffer_write(queue, x.buffer, 0, data, sizeof data), KF_OK);
+    assert_int_equal(kf_calls_open(queue, 0, &calls), KF_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(kf_dummy(calls, &x, &x), KF_OK);
+    assert_int_equal(kf_calls_ready(calls), 1);
+    assert_int_equal(kf_buffer_read(queue, x.buffer, 0, data, sizeof data), KF_OK);
+    assert_true(data[0] == 2 && data[5] == -16);
+    kf_calls_close(calls);
+    kf_buffer_close(x.buffer);
+}
 
 static void doubles_on_a_device(void **state)
 {
@@ -168,6 +189,7 @@ static void doubles_on_a_device(void **state)
     assert_int_equal(status, KF_OK);
     assert_true(report.passed);
     assert_true(report.checked > 0);
+    call(queue, device);
     kf_plan_close(plan);
     kf_problem_close(problem);
     kf_queue_close(queue);

@@ -55,7 +55,7 @@ done
 
 mkdir "$scratch/consumer"
 cat >"$scratch/consumer/main.c" <<'END'
-#include <kfuse/kfuse.h>
+#include <kfuse/calls.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -92,6 +92,11 @@ int main(void)
     check(kf_prepare(plan, device, &exec));
     kf_binding binding[2] = {{.buffer = buffer}, {.buffer = buffer}}; /* in place */
     check(kf_run(exec, queue, binding, NULL));
+    kf_calls *calls;
+    const kf_operand operand = {.buffer = buffer, .tensor = tensor};
+    check(kf_calls_open(queue, 0, &calls));
+    check(kf_softmax(calls, &operand, &operand, NULL));
+    kf_calls_close(calls);
     check(kf_queue_finish(queue));
     const kf_cost cost = kf_plan_cost(plan);
     printf("kfuse %s: %lld launches, %lld bytes\n", kf_version(), (long long)cost.launches,

@@ -249,6 +249,38 @@ typedef struct kf_binding { /* all zero for an absent optional tensor */
 KF_API kf_status kf_run(kf_exec *exec, kf_queue *queue, const kf_binding *bindings,
                         kf_buffer *workspace);
 
+/* ---- calls -------------------------------------------------------------------------------- */
+
+/* One line per call: <kfuse/calls.h> has kf_softmax(), kf_layer_norm() and so on, made from the
+ * ops' tables. Each prepares an exec when it first sees these shapes, strides and options, keeps it
+ * among `calls`, and from then on only enqueues. What is said of kf_run holds for them. */
+
+typedef struct kf_operand { /* a tensor and where it lies */
+    kf_buffer *buffer;
+    int64_t offset; /* elements from the start of the buffer */
+    kf_tensor tensor;
+} kf_operand;
+
+typedef union kf_number { /* value of an attribute: a whole number or a real one */
+    int64_t i;
+    double f;
+} kf_number;
+
+typedef struct kf_calls kf_calls;
+
+/* Execs for one queue, which outlives them. `capacity` 0 = 64. A call that finds no room closes the
+ * exec that was used longest ago, and waits for the queue before: the one wait behind the caller's
+ * back; give a capacity that holds what the program uses. Only a call that finds its exec ready is
+ * legal inside a stream capture. */
+KF_API kf_status kf_calls_open(kf_queue *queue, int capacity, kf_calls **calls);
+KF_API void kf_calls_close(kf_calls *calls);      /* waits for the queue; NULL is fine */
+KF_API int kf_calls_ready(const kf_calls *calls); /* execs that are kept */
+
+/* What the typed calls come down to: `operands` and `numbers` in the order of the op's tables; NULL
+ * in place of an absent optional tensor, NULL for `numbers` = the op's defaults. */
+KF_API kf_status kf_call(kf_calls *calls, const char *op, const kf_operand *const *operands,
+                         const kf_number *numbers);
+
 #ifdef __cplusplus
 }
 #endif

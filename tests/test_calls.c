@@ -1,0 +1,170 @@
+/* label: unit */
+/* The typed calls and the store of execs behind them, on the null device, whose launches are
+ * counted. SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <kfuse/calls.h>
+#include <string.h>
+#include "../core/backend.h"
+
+typedef struct rig {
+    kf_device *device;
+    kf_queue *queue;
+    kf_buffer *buffer;
+    kf_calls *calls;
+} rig;
+
+enum { ROOM = 1 << 20 };
+
+static rig *open_rig(rig *r, int capacity)
+{
+    assert_int_equal(kf_device_open(&(kf_device_desc){.backend = "null"}, &r->device), KF_OK);
+    assert_int_equal(kf_queue_open(r->device, NULL, &r->queue), KF_OK);
+    assert_int_equal(kf_buffer_open(r->device, &(kf_buffer_desc){.bytes = ROOM}, &r->buffer),
+                     KF_OK);
+    assert_int_equal(kf_calls_open(r->queue, capacity, &r->calls), KF_OK);
+    return r;
+}
+
+static void close_rig(rig *r)
+{
+    kf_calls_close(r->calls);
+    kf_buffer_close(r->buffer);
+    kf_queue_close(r->queue);
+    assert_int_equal(r->device->live, 0); /* no exec is left behind */
+    kf_device_close(r->device);
+}
+
+static kf_operand operand(const rig *r, kf_dtype dtype, int64_t rows, int64_t cols, int64_t offset)
+{
+    kf_operand o = {.buffer = r->buffer, .offset = offset};
+    const int64_t size[] = {rows, cols};
+    assert_int_equal(kf_tensor_contiguous(dtype, rows ? 2 : 1, rows ? size : size + 1, &o.tensor),
+                     KF_OK);
+    return o;
+}
+
+/* Mistakes: an exec for every call; one exec for different shapes, strides, dtypes, options or
+ * tensors. */
+static void an_exec_is_kept_for_what_it_was_prepared_for(void **state)
+{
+    rig r;
+    (void)state;
+    open_rig(&r, 0);
+    kf_operand x = operand(&r, KF_F32, 4, 100, 0), y = operand(&r, KF_F32, 4, 100, 1000);
+    kf_softmax_options options = kf_softmax_defaults();
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
+    x.offset = 5000;
+    assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK); /* another place is no other exec */
+    assert_int_equal(kf_calls_ready(r.calls), 1);
+    assert_int_equal(kf_softmax(r.calls, &x, &y, &options), KF_OK);
+    assert_int_equal(kf_softmax(r.calls, &x, &y, &options), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 2);
+    options.axis = 0;
+    assert_int_equal(kf_softmax(r.calls, &x, &y, &options), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 3);
+    x.tensor.stride[0] = 128;
+    assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 4);
+    x = operand(&r, KF_BF16, 4, 100, 0);
+    y = operand(&r, KF_BF16, 4, 100, 2000);
+    assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
+    assert_int_equal(kf_log_softmax(r.calls, &x, &y, NULL), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 6);
+    close_rig(&r);
+}
+
+/* Mistakes: an optional tensor in the place of another; a real option read as a whole number;
+ * options that are not the table's. */
+static void tensors_and_options_reach_their_places(void **state)
+{
+    rig r;
+    (void)state;
+    open_rig(&r, 0);
+    const kf_operand x = operand(&r, KF_F32, 4, 100, 0), y = operand(&r, KF_F32, 4, 100, 1000),
+                     weight = operand(&r, KF_F32, 0, 100, 3000),
+                     mean = operand(&r, KF_F32, 0, 4, 4000);
+    kf_layer_norm_options options = kf_layer_norm_defaults();
+    assert_true(options.eps == 1e-5 && options.axis == -1);
+    assert_int_equal(kf_layer_norm(r.calls, &x, &weight, NULL, &y, NULL, NULL, &options), KF_OK);
+    assert_int_equal(kf_layer_norm(r.calls, &x, NULL, &weight, &y, NULL, NULL, &options), KF_OK);
+    assert_int_equal(kf_layer_norm(r.calls, &x, &weight, NULL, &y, &mean, NULL, &options), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 3);
+    options.eps = 1e-6;
+    assert_int_equal(kf_layer_norm(r.calls, &x, &weight, NULL, &y, NULL, NULL, &options), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 4);
+    assert_int_equal(kf_layer_norm(r.calls, &x, &mean, NULL, &y, NULL, NULL, &options), KF_INVALID);
+    assert_non_null(strstr(kf_error(), "weight"));
+    assert_true(kf_bias_gelu_defaults().approximate == KF_BIAS_GELU_APPROXIMATE_NONE);
+    assert_int_equal(KF_BIAS_GELU_APPROXIMATE_TANH, 1);
+    close_rig(&r);
+}
+
+/* Mistakes: a refused call that leaves half an exec; one that spoils what was ready. */
+static void what_is_refused_changes_nothing(void **state)
+{
+    rig r;
+    (void)state;
+    open_rig(&r, 0);
+    const kf_operand x = operand(&r, KF_F32, 4, 100, 0), y = operand(&r, KF_F32, 4, 100, 1000),
+                     other = operand(&r, KF_F16, 4, 100, 1000),
+                     far = operand(&r, KF_F32, 4, 100, ROOM);
+    kf_operand deep = x;
+    assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
+    assert_int_equal(kf_softmax(r.calls, &x, NULL, NULL), KF_INVALID);
+    assert_non_null(strstr(kf_error(), "'y'"));
+    assert_int_equal(kf_softmax(r.calls, &x, &other, NULL), KF_INVALID);
+    assert_int_equal(kf_softmax(r.calls, &x, &far, NULL),
+                     KF_INVALID); /* a ready exec, a wrong place */
+    assert_int_equal(kf_softmax(NULL, &x, &y, NULL), KF_INVALID);
+    deep.tensor.rank = KF_MAX_RANK + 1;
+    assert_int_equal(kf_softmax(r.calls, &deep, &y, NULL), KF_INVALID);
+    assert_int_equal(kf_call(r.calls, "nothing", (const kf_operand *const[]){&x}, NULL),
+                     KF_INVALID);
+    kf_calls *none = r.calls;
+    assert_int_equal(kf_calls_open(r.queue, -1, &none), KF_INVALID);
+    assert_null(none);
+    assert_int_equal(kf_calls_open(NULL, 0, &none), KF_INVALID);
+    assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 1);
+    close_rig(&r);
+}
+
+/* Mistakes: more execs than there is room for; the newest one goes; the oldest is the first, not
+ * the one that was used longest ago. */
+static void the_one_used_longest_ago_makes_room(void **state)
+{
+    rig r;
+    (void)state;
+    open_rig(&r, 2);
+    const kf_operand a = operand(&r, KF_F32, 1, 100, 0), b = operand(&r, KF_F32, 2, 100, 0),
+                     c = operand(&r, KF_F32, 3, 100, 0);
+    assert_int_equal(kf_softmax(r.calls, &a, &a, NULL), KF_OK); /* in place */
+    const int one = r.device->live;
+    assert_int_equal(kf_softmax(r.calls, &b, &b, NULL), KF_OK);
+    const int two = r.device->live;
+    assert_int_equal(kf_softmax(r.calls, &a, &a, NULL), KF_OK);
+    assert_int_equal(kf_softmax(r.calls, &c, &c, NULL), KF_OK); /* b goes */
+    assert_int_equal(kf_calls_ready(r.calls), 2);
+    assert_int_equal(r.device->live, two);
+    assert_true(two > one);
+    assert_int_equal(kf_softmax(r.calls, &a, &a, NULL), KF_OK); /* is still there */
+    assert_int_equal(kf_softmax(r.calls, &b, &b, NULL), KF_OK); /* c goes */
+    assert_int_equal(kf_softmax(r.calls, &a, &a, NULL), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 2);
+    close_rig(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_exec_is_kept_for_what_it_was_prepared_for),
+        cmocka_unit_test(tensors_and_options_reach_their_places),
+        cmocka_unit_test(what_is_refused_changes_nothing),
+        cmocka_unit_test(the_one_used_longest_ago_makes_room),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
