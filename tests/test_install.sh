@@ -140,4 +140,9 @@ else # the file says the same to a reader
 fi
 cc -std=c11 -Wall -Werror "$scratch/consumer/main.c" -o "$scratch/consumer/pc" "${flags[@]}" || fail "pkg-config"
 expect "of pkg-config" env LD_LIBRARY_PATH="$lib" "$scratch/consumer/pc"
+if command -v c++ >/dev/null; then # the headers are for C++ as well
+    printf '#include <kfuse/calls.h>\nint main() { return (int)kf_softmax_defaults().axis + 1; }\n' >"$scratch/main.cc"
+    c++ -std=c++11 -Wall -Wextra -pedantic -Werror "$scratch/main.cc" -o "$scratch/cc" "${flags[@]}" || fail "C++"
+    LD_LIBRARY_PATH=$lib "$scratch/cc" || fail "the defaults, read from C++"
+fi
 echo "consumers of the shared library, the archive and pkg-config ran: $expected"
