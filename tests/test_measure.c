@@ -22,11 +22,11 @@ typedef struct rig {
 } rig;
 
 /* Room for five sets: 60 % of the memory. */
-static kf_target small_target(uint64_t more)
+static kf_target small_target(uint64_t more, int sets)
 {
     kf_target target = *kf_target_generic();
     target.capabilities |= more;
-    target.memory_bytes = SET_BYTES * SETS * 10 / 6 + 64;
+    target.memory_bytes = (int64_t)SET_BYTES * sets * 10 / 6 + 64;
     target.max_buffer_bytes = target.memory_bytes;
     target.cache_bytes = 0;
     return target;
@@ -44,14 +44,19 @@ static kf_plan *make_plan(const char *variant, const kf_target *target)
     return plan;
 }
 
-static void rig_open(rig *r, const kf_backend *table, uint64_t more)
+static void rig_open_with(rig *r, const kf_backend *table, uint64_t more, int sets)
 {
-    const kf_target target = small_target(more);
+    const kf_target target = small_target(more, sets);
     const kf_device_desc desc = {.target = &target, .no_cache = true};
     assert_int_equal(kf_device_open_on(table, &desc, &r->device), KF_OK);
     assert_int_equal(kf_queue_open(r->device, NULL, &r->queue), KF_OK);
     r->unfused = make_plan("unfused", &target);
     r->fused = make_plan("fused", &target);
+}
+
+static void rig_open(rig *r, const kf_backend *table, uint64_t more)
+{
+    rig_open_with(r, table, more, SETS);
 }
 
 static void rig_close(rig *r)
@@ -173,6 +178,31 @@ static void queue_path_fills_the_queue_behind_a_spin(void **state)
     assert_true(is_entry(&r, last - 1, "ceilings_spin"));
     for (int s = 0; s < t.samples; s++)
         assert_int_equal(llround(t.sample[s] * t.launches_per_sample * 1e6), 15);
+    rig_close(&r);
+}
+
+/* Mistakes: a batch of more launches than a driver's queue takes; sets of which only the first ones
+ * are used, which then sit in the cache, because every batch begins at the first. */
+static void batches_go_on_where_the_one_before_ended(void **state)
+{
+    enum { MANY = 300 };
+    (void)state;
+    rig r;
+    kf_timing t;
+    const void *used[2 * MANY];
+    int count = 0;
+    rig_open_with(&r, kf_backend_find("null"), 0, MANY);
+    const kf_subject subject = subject_of(&r, r.fused);
+    assert_int_equal(kf_measure(&subject, 1, &brief, &t), KF_OK);
+    assert_int_equal(t.sets, MANY);
+    assert_int_equal(t.launches_per_sample, 256);
+    for (int i = kf_null_launch_count(r.queue) - 1; count < 2 * 256; i--)
+        if (is_entry(&r, i, "elementwise_fused"))
+            used[count++] = launch_at(&r, i)->launch.values[0].as.buffer;
+    for (int i = 0; i < count; i++)
+        for (int back = 1; back < MANY && back <= i; back++)
+            assert_ptr_not_equal(used[i], used[i - back]);
+    assert_ptr_equal(used[MANY], used[0]);
     rig_close(&r);
 }
 
@@ -330,6 +360,7 @@ int main(void)
         cmocka_unit_test(quotients_pair_the_samples_in_order),
         cmocka_unit_test(sets_outgrow_the_cache_and_fit_the_memory),
         cmocka_unit_test(queue_path_fills_the_queue_behind_a_spin),
+        cmocka_unit_test(batches_go_on_where_the_one_before_ended),
         cmocka_unit_test(graph_path_replays_a_whole_batch),
         cmocka_unit_test(samples_are_as_long_as_asked),
         cmocka_unit_test(subjects_are_interleaved_and_share_sets),
