@@ -143,6 +143,25 @@ static void what_cannot_be_resident_is_refused(void **state)
     is_refused("rms_norm fused_split f32 rows=1 cols=100000", &target, "one after the other");
 }
 
+/* Mistake: a choice that is then refused, because the op's defaults are not those that were asked.
+ */
+static void what_is_chosen_fits(void **state)
+{
+    static const char *const ops[] = {"softmax",    "log_softmax",  "rms_norm",
+                                      "layer_norm", "add_rms_norm", "add_layer_norm"};
+    static const int rows[] = {1, 2, 4, 33, 66, 67, 1024};
+    kf_target target = large();
+    (void)state;
+    target.compute_capability = 90;
+    for (int i = 0; i < 6 * 3 * 7; i++)
+        for (int64_t cols = 1000; cols < 40000000; cols += cols / 7) {
+            char text[120];
+            snprintf(text, sizeof text, "%s default %s rows=%d cols=%lld", ops[i % 6],
+                     kf_dtype_name((kf_dtype)(KF_F32 + i / 6 % 3)), rows[i / 18], (long long)cols);
+            kf_plan_close(plan_of(text, &target));
+        }
+}
+
 static void is_chosen(const char *text, const kf_target *target, const char *variant)
 {
     kf_plan *plan = plan_of(text, target);
@@ -227,6 +246,7 @@ int main(void)
         cmocka_unit_test(every_width_is_held_by_groups_that_run_at_once),
         cmocka_unit_test(what_cannot_be_resident_is_refused),
         cmocka_unit_test(it_is_chosen_where_it_was_faster),
+        cmocka_unit_test(what_is_chosen_fits),
         cmocka_unit_test(counters_are_the_execs_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) ? 1 : 0;

@@ -234,12 +234,16 @@ static bool prefers_split(const kf_problem *problem, const kf_target *target)
            v >= (4 * rows <= target->units ? 4096 : 8192);
 }
 
+/* By the op's own defaults, which may differ from kf_row_defaults_split. */
 static bool fits_split(const kf_problem *problem, const kf_target *target)
 {
+    const kf_variant *split = kf_op_variant(problem->op, "fused_split");
     kf_config config = {.set = {false}};
+    if (!split)
+        return false;
     kf_error_mute(true);
-    kf_row_defaults_split(problem, target, &config);
-    const bool fits = kf_row_fits_split(problem, &config, target) == KF_OK;
+    split->defaults(problem, target, &config);
+    const bool fits = split->fits(problem, &config, target) == KF_OK;
     kf_error_mute(false);
     return fits;
 }
