@@ -157,7 +157,7 @@ static int check_with(const kf_cli *cli, const kf_op *const *ops, int count)
     return cli->with ? check_list("optional tensor", cli->with, choices, n) : -1;
 }
 
-static int check_attribute(const char *text, const kf_op *const *ops, int count)
+int kf_cli_check_attribute(const char *text, const kf_op *const *ops, int count)
 {
     char name[64];
     const char *value, *choices[64];
@@ -286,7 +286,7 @@ int kf_cli_check(kf_cli *cli, const kf_op *const *ops, int count)
             code < 0 && count ? kf_cli_check_knob_users(cli, ops, count, cli->set.item[i]) : code;
     }
     for (int i = 0; code < 0 && i < cli->attr.count; i++) {
-        code = check_attribute(cli->attr.item[i], ops, count);
+        code = kf_cli_check_attribute(cli->attr.item[i], ops, count);
     }
     for (int i = 0; code < 0 && i < cli->cases.count; i++) {
         code = check_case(cli->cases.item[i]);

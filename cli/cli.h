@@ -177,6 +177,8 @@ typedef struct kf_cases { /* variant NULL unless --case named one */
 int kf_cli_ops(kf_cli *cli, const kf_op **ops, int capacity, int *count);
 /* Checks dtype, shape, variant, knob and attribute names against the ops. -1 or the exit code. */
 int kf_cli_check(kf_cli *cli, const kf_op *const *ops, int count);
+/* "NAME=VALUE": one of the ops has it, and the value can be read. */
+int kf_cli_check_attribute(const char *text, const kf_op *const *ops, int count);
 /* op x shape x dtype, and each --case; default shapes by kind of device. -1 or the exit code. */
 int kf_cli_cases(kf_cli *cli, const kf_op *const *ops, int op_count, bool cpu, kf_cases *cases);
 /* Is this variant wanted: --variant lists it, or lists nothing? */

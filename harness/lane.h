@@ -24,7 +24,6 @@ typedef struct kf_lane {
     bool cpu, graph;
     int steps;       /* kernels per run */
     int launches;    /* runs per sample */
-    int next;        /* set of the next run: batches go on where the one before ended */
     double covering; /* seconds that the spin must last */
 } kf_lane;
 

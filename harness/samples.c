@@ -2,9 +2,10 @@
  *
  *   graph   the batch was recorded once, between two marks a sample replays it. No host in it.
  *   queue   a spin launch first, mark 0 behind it, the batch, mark 1: all of it is enqueued while
- * the spin runs, so the device never waits for the host. A sample whose enqueuing outlasted the
- * spin is repeated behind a longer one. host    the host's clock around the batch and a wait, where
- * the device tells no times.
+ *           the spin runs, so the device never waits for the host. A sample whose enqueuing
+ *           outlasted the spin is repeated behind a longer one.
+ *
+ *   host    the host's clock around the batch and a wait, where the device tells no times.
  *
  * A CPU device runs one plan per sample, warm, between marks or by the host's clock.
  * SPDX-License-Identifier: Apache-2.0 */
@@ -67,8 +68,8 @@ static kf_status run_batch(kf_lane *l)
 {
     kf_status status = KF_OK;
     for (int i = 0; status == KF_OK && i < l->launches; i++) {
-        status = run(l, l->next);
-        l->next = (l->next + 1) % l->sets->count;
+        status = run(l, l->sets->next);
+        l->sets->next = (l->sets->next + 1) % l->sets->count;
     }
     return status;
 }

@@ -8,6 +8,7 @@ typedef struct kf_sets {
     const kf_plan *plan;   /* whose tensors they are */
     const int64_t *offset; /* [KF_MAX_TENSORS] elements in front of each tensor; NULL = none */
     int count;
+    int next;  /* of the next run, whoever's it is: batches go on where the one before ended */
     bool cold; /* enough of them that no set is found in the cache when its turn comes again */
     kf_buffer **buffer; /* [count][KF_MAX_TENSORS]; NULL where the plan has no such tensor */
 } kf_sets;

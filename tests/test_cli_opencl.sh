@@ -76,6 +76,16 @@ ok sum_is_rows d.npy 10
 expect 0 'verified' "${run[@]}" --input=deep.npy --output=d.npy --attr axis=-3 --variant=fused --verify
 ok sum_is_rows d.npy 15
 expect 2 'axis=3' "${run[@]}" --input=deep.npy --output=none.npy --attr axis=3
+# The axes that are normalised are the array's, however many it has.
+npy weight.npy '<f4' False 3x5 f
+norm=("$kfuse" run layer_norm --backend=opencl --input=x=deep.npy --output=y=n.npy --verify)
+for axis in -1 -2 0 1 2; do
+    expect 0 'verified' "${norm[@]}" --attr axis=$axis
+done
+expect 0 'verified' "${norm[@]}" --attr axis=-2 --input=weight=weight.npy
+expect 2 'weight' "${norm[@]}" --attr axis=-1 --input=weight=weight.npy
+expect 2 'axis' "${norm[@]}" --attr axis=3
+expect 2 'axis' "${norm[@]}" --attr axis=last
 expect 0 'Fortran' "${run[@]}" --input=fortran.npy --output=f.npy
 ok sum_is_rows f.npy 4
 expect 0 '' "${run[@]}" --input=big.npy --output=b.npy --variant=unfused

@@ -143,23 +143,26 @@ static void what_cannot_be_resident_is_refused(void **state)
     is_refused("rms_norm fused_split f32 rows=1 cols=100000", &target, "one after the other");
 }
 
-/* Mistake: a choice that is then refused, because the op's defaults are not those that were asked.
- */
+/* Mistakes: a choice that is then refused, because the op's defaults are not those that were asked,
+ * or park more than a group of this device has local memory for. */
 static void what_is_chosen_fits(void **state)
 {
     static const char *const ops[] = {"softmax",    "log_softmax",  "rms_norm",
                                       "layer_norm", "add_rms_norm", "add_layer_norm"};
-    static const int rows[] = {1, 2, 4, 33, 66, 67, 1024};
+    static const int rows[] = {1, 2, 4, 33, 66, 67, 1024}, kib[] = {48, 64, 99, 227};
     kf_target target = large();
     (void)state;
     target.compute_capability = 90;
-    for (int i = 0; i < 6 * 3 * 7; i++)
+    for (int i = 0; i < 6 * 3 * 7 * 4; i++) {
+        target.local_bytes = kib[i / 126] * 1024;
         for (int64_t cols = 1000; cols < 40000000; cols += cols / 7) {
             char text[120];
             snprintf(text, sizeof text, "%s default %s rows=%d cols=%lld", ops[i % 6],
-                     kf_dtype_name((kf_dtype)(KF_F32 + i / 6 % 3)), rows[i / 18], (long long)cols);
+                     kf_dtype_name((kf_dtype)(KF_F32 + i / 6 % 3)), rows[i / 18 % 7],
+                     (long long)cols);
             kf_plan_close(plan_of(text, &target));
         }
+    }
 }
 
 static void is_chosen(const char *text, const kf_target *target, const char *variant)

@@ -58,7 +58,7 @@ static void add(use_list *l, kf_use use)
 }
 
 /* Every tensor that the op's table has, in its order, then dims, strides and attributes: the
- * parameters of every fused entry. `passes` reads of a row, `shares` of weight and bias; `meet` of
+ * parameters of every fused entry. `passes` reads of a row; `meet` of
  * fused_split, else NULL. */
 static use_list fused_uses(const kf_plan *p, const kf_norm *n, int64_t passes,
                            const kf_row_meeting *meet)
@@ -259,9 +259,9 @@ void kf_norm_defaults_split(const kf_problem *problem, const kf_target *target, 
     config->knob[KF_ROW_LEAST_GROUPS] = n.residual < 0 ? 2 : 1;
     const int64_t vecs = kf_row_split_of(problem, config, target).slice.vecs;
     const int64_t kept = n.residual >= 0 ? 12 : vecs <= 8 ? 3 : 6;
-    config->knob[KF_ROW_LOCAL_VECS] = kf_at_most(kf_at_least(vecs - kept, 0), KF_ROW_MOST_PARKED);
+    config->knob[KF_ROW_LOCAL_VECS] = kf_row_split_parked(target, config, vecs - kept);
     kf_error_mute(true);
-    if (n.residual < 0 && kf_row_fits_split(problem, config, target) != KF_OK)
+    if (kf_row_fits_split(problem, config, target) != KF_OK)
         *config = before;
     kf_error_mute(false);
 }

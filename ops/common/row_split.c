@@ -101,6 +101,13 @@ static int64_t most_vectors(const kf_target *target, int64_t block)
     return block * (room(block) + kf_at_most(local, KF_ROW_MOST_PARKED));
 }
 
+int64_t kf_row_split_parked(const kf_target *target, const kf_config *config, int64_t wanted)
+{
+    const int64_t room = kf_at_least(target->local_bytes - 4 * RESERVED_BYTES, 0);
+    const int64_t most = kf_at_most(room / (config->knob[KF_ROW_BLOCK] * 16), KF_ROW_MOST_PARKED);
+    return kf_at_most(kf_at_least(wanted, 0), most);
+}
+
 /* Few rows: every unit takes part, with one group, unless the parts become too small. */
 static void few_rows(const kf_problem *problem, const kf_target *target, kf_config *config)
 {
@@ -160,8 +167,7 @@ void kf_row_defaults_split(const kf_problem *problem, const kf_target *target, k
         many_rows(problem, target, config);
     const int64_t vecs = kf_row_split_of(problem, config, target).slice.vecs;
     const int64_t kept = room(config->knob[KF_ROW_BLOCK] * config->knob[KF_ROW_LEAST_GROUPS]);
-    kf_config_default(config, KF_ROW_LOCAL_VECS,
-                      kf_at_most(kf_at_least(vecs - kept, 0), KF_ROW_MOST_PARKED));
+    kf_config_default(config, KF_ROW_LOCAL_VECS, kf_row_split_parked(target, config, vecs - kept));
 }
 
 /* ---- fits ---------------------------------------------------------------------------------- */
@@ -180,6 +186,12 @@ static kf_status check_resident(const kf_row_split *s, const kf_config *config,
                        "%lld groups of a row wait for one another, and %d units hold only %lld at "
                        "once: GROUPS_PER_ROW or LEAST_GROUPS",
                        (long long)s->parts, target->units, (long long)resident(config, target));
+    if (s->slice.local_bytes > target->local_bytes)
+        return kf_fail(
+            KF_UNSUPPORTED,
+            "LOCAL_VECS=%lld of %lld threads take %lld bytes of local memory; a group has %lld",
+            (long long)config->knob[KF_ROW_LOCAL_VECS], (long long)s->slice.block,
+            (long long)s->slice.local_bytes, (long long)target->local_bytes);
     if (!unit_holds(config, target, s->slice.local_bytes))
         return kf_fail(
             KF_UNSUPPORTED,

@@ -26,6 +26,8 @@ typedef struct kf_row_meeting {
 kf_row_meeting kf_row_split_meet(kf_plan *plan, const kf_row_split *split);
 /* The error of a row's sum; `rescaled`: partial results are multiplied on the way. */
 void kf_row_split_error(kf_plan *plan, const kf_row_split *split, bool rescaled);
+/* LOCAL_VECS: as many as are wanted and fit the group's local memory. */
+int64_t kf_row_split_parked(const kf_target *target, const kf_config *config, int64_t wanted);
 /* Slots that a thread reads when it joins the parts of a row. */
 int64_t kf_row_split_reads(const kf_plan *plan, const kf_row_split *split);
 

@@ -85,6 +85,9 @@ __device__ inline kf_pack kf_fetch(const kf_storage *from, int v, int vectors, f
  * rows (torch.compile marks them so), which is how we came to try it. Evict-first on both sides gains
  * nothing (131.1), on what is written alone it costs 2 %, evict-last there 1 %.
  *
+ * The compiler may move such a load like arithmetic. In place that is harmless as long as every store
+ * depends on the loads of the same vector, which keeps them in front of it.
+ *
  * What comes after the kernel finds the cache nearly as it would have: buffers of 8 and 16 MB are read at
  * full speed from the second time on, one of 32 MB from the third. */
 __device__ inline kf_pack kf_fetch_once(const kf_storage *from, int v, int vectors, float fill)

@@ -57,7 +57,7 @@ static inline float norm_added(float x, float residual)
 
 /* Weights are asked for with the row, so that they are there when its moments are: 6 % where rows
  * are too few to hide a second wait (RMS norm bf16 8192x512 on an H200: 5.84 against 6.23 us), nothing
- * at 16384x4096 f32 (130.5 against 130.7). Only where registers for both are left: 8 for each vector
+ * where rows hide it. Only where registers for both are left: 8 for each vector
  * beside 32 others, of 64 Ki on a unit. */
 #ifdef VECS
 #define EARLY                                                                                      \
