@@ -15,7 +15,7 @@ _kfuse() {
     --dtype) words="f32 f16 bf16" ;;
     --color) words="auto always never" ;;
     --format) words="table json jsonl" ;;
-    --variant) words=$("$kfuse" list 2>/dev/null | sed -n 's/^[├└]─\([a-z_][a-z_]*\).*/\1/p' | sort -u) ;;
+    --variant) words=$("$kfuse" list 2>/dev/null | sed -n 's/^[^a-z]\{1,8\}\([a-z][a-z_]*\) .*/\1/p' | sort -u) ;;
     --input | --output | --svg | --simulator)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return

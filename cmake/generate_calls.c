@@ -20,7 +20,13 @@ static void describe_tensor(FILE *out, const kf_tensor_decl *t)
     fprintf(out, " *     %-16s %s%s, %s of %s: %s", t->name, t->optional ? "may be NULL; " : "",
             t->role == KF_INPUT ? "in" : "out", *t->dims ? t->dims : "one element",
             t->dtype ? kf_dtype_name(t->dtype) : "f32, f16 or bf16", t->help);
-    fprintf(out, t->alias ? " (may be %s itself)\n" : "\n", t->alias);
+    if (t->alias) {
+        fprintf(out, " (may be ");
+        for (const char *c = t->alias; *c; c++)
+            *c == ' ' ? fputs(" or ", out) : fputc(*c, out);
+        fprintf(out, " itself)");
+    }
+    fputc('\n', out);
 }
 
 /* An enumerator for each name of a value: KF_BIAS_GELU_APPROXIMATE_TANH. */

@@ -2,12 +2,14 @@
  * Apache-2.0 */
 #include "front.h"
 #include "op.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     USUAL_CAPACITY = 64,
-    HEAD_WORDS = 2, /* op, whether numbers are given */
+    MOST_ALIGNMENT = 128, /* no plan asks for more */
+    HEAD_WORDS = 2,       /* op, whether numbers are given */
     KEY_WORDS = HEAD_WORDS + KF_MAX_ATTRIBUTES + KF_MAX_TENSORS * (1 + 2 * KF_MAX_RANK)
 };
 
@@ -31,6 +33,41 @@ struct kf_calls {
     call_entry *entry;
 };
 
+/* ---- tensors where they lie ---------------------------------------------------------------- */
+
+/* Bytes, a power of two, that the operand's address is known to be a multiple of. */
+static int32_t alignment_of(const kf_operand *o)
+{
+    const int64_t offset = o->offset * kf_dtype_bytes(o->tensor.dtype);
+    int32_t base =
+        o->buffer->alignment ? o->buffer->alignment : o->buffer->device->info.target.base_alignment;
+    base = base > MOST_ALIGNMENT ? MOST_ALIGNMENT : base;
+    while (base > 1 && offset % base)
+        base /= 2;
+    return base > kf_dtype_bytes(o->tensor.dtype) ? base : 0;
+}
+
+/* Who promises no alignment gets what the place has: plans of whole vectors need it. */
+static kf_status place(const kf_calls *calls, const kf_op *op, int i, const kf_operand *o,
+                       kf_tensor *tensor)
+{
+    const char *name = op->tensors[i].name;
+    *tensor = (kf_tensor){.dtype = KF_NONE};
+    if (!o)
+        return KF_OK;
+    if (!kf_dtype_bytes(o->tensor.dtype) || o->tensor.rank < 0 || o->tensor.rank > KF_MAX_RANK)
+        return kf_fail(KF_INVALID, "'%s' has no dtype or a rank of %d; NULL stands for no tensor",
+                       name, o->tensor.rank);
+    if (!o->buffer || o->buffer->device != calls->queue->device || o->offset < 0)
+        return kf_fail(KF_INVALID,
+                       "'%s' needs a buffer of the queue's device and an offset of 0 or more",
+                       name);
+    *tensor = o->tensor;
+    if (!tensor->alignment)
+        tensor->alignment = alignment_of(o);
+    return KF_OK;
+}
+
 /* ---- keys --------------------------------------------------------------------------------- */
 
 static void put(call_key *key, int64_t word)
@@ -42,31 +79,24 @@ static void put(call_key *key, int64_t word)
 
 static void put_tensor(call_key *key, const kf_tensor *t)
 {
-    put(key, t->dtype | t->rank << 8 | (int64_t)t->alignment << 16);
+    put(key, t->dtype + t->rank * 256 + (int64_t)t->alignment * 65536);
     for (int i = 0; i < t->rank; i++) {
         put(key, t->size[i]);
         put(key, t->stride[i]);
     }
 }
 
-static kf_status make_key(call_key *key, const kf_op *op, const kf_operand *const *operands,
-                          const kf_number *numbers)
+static void make_key(call_key *key, const kf_op *op, const kf_tensor *tensors,
+                     const kf_number *numbers)
 {
-    static const kf_tensor absent = {.dtype = KF_NONE};
     key->words = 0;
     key->hash = 1;
     put(key, (int64_t)(intptr_t)op);
     put(key, numbers != NULL);
     for (int i = 0; numbers && i < op->attribute_count; i++)
         put(key, numbers[i].i); /* the bits of a real number as well */
-    for (int i = 0; i < op->tensor_count; i++) {
-        const kf_tensor *t = operands[i] ? &operands[i]->tensor : &absent;
-        if (t->rank < 0 || t->rank > KF_MAX_RANK)
-            return kf_fail(KF_INVALID, "tensor '%s' has rank %d; 0 to %d are possible",
-                           op->tensors[i].name, t->rank, KF_MAX_RANK);
-        put_tensor(key, t);
-    }
-    return KF_OK;
+    for (int i = 0; i < op->tensor_count; i++)
+        put_tensor(key, &tensors[i]);
 }
 
 static call_entry *find(kf_calls *calls, const call_key *key)
@@ -82,8 +112,7 @@ static call_entry *find(kf_calls *calls, const call_key *key)
 
 /* ---- making ------------------------------------------------------------------------------- */
 
-static kf_status describe(kf_problem *problem, const kf_operand *const *operands,
-                          const kf_number *numbers)
+static kf_status describe(kf_problem *problem, const kf_tensor *tensors, const kf_number *numbers)
 {
     const kf_op *op = problem->op;
     kf_status status = KF_OK;
@@ -92,21 +121,20 @@ static kf_status describe(kf_problem *problem, const kf_operand *const *operands
                      ? kf_problem_float(problem, op->attributes[i].name, numbers[i].f)
                      : kf_problem_int(problem, op->attributes[i].name, numbers[i].i);
     for (int i = 0; status == KF_OK && i < op->tensor_count; i++)
-        if (operands[i])
-            status = kf_problem_tensor(problem, op->tensors[i].name, &operands[i]->tensor);
+        if (tensors[i].dtype)
+            status = kf_problem_tensor(problem, op->tensors[i].name, &tensors[i]);
     return status;
 }
 
-static kf_status make_exec(const kf_calls *calls, const kf_op *op,
-                           const kf_operand *const *operands, const kf_number *numbers,
-                           kf_exec **exec)
+static kf_status make_exec(const kf_calls *calls, const kf_op *op, const kf_tensor *tensors,
+                           const kf_number *numbers, kf_exec **exec)
 {
     kf_device *device = calls->queue->device;
     kf_problem *problem;
     kf_plan *plan = NULL;
     kf_status status = kf_problem_open(op->name, &problem);
     if (status == KF_OK)
-        status = describe(problem, operands, numbers);
+        status = describe(problem, tensors, numbers);
     if (status == KF_OK)
         status = kf_plan_open(problem, NULL, kf_device_target(device), &plan);
     if (status == KF_OK)
@@ -120,8 +148,7 @@ static kf_status make_exec(const kf_calls *calls, const kf_op *op,
 static kf_status drain(const kf_calls *calls)
 {
     if (calls->queue->recording)
-        return kf_fail(KF_INVALID,
-                       "kf_call: no room for another exec while the queue is recording");
+        return kf_fail(KF_INVALID, "no room for another exec while the queue is recording");
     return KF_CALL(calls->queue->device, finish, calls->queue);
 }
 
@@ -146,26 +173,28 @@ static kf_status make_room(kf_calls *calls)
     return status;
 }
 
-static kf_status add(kf_calls *calls, const call_key *key, const kf_op *op,
-                     const kf_operand *const *operands, const kf_number *numbers,
-                     call_entry **entry)
+/* A new exec and its first run; kept only when it could be enqueued. */
+static kf_status run_new(kf_calls *calls, const call_key *key, const kf_op *op,
+                         const kf_tensor *tensors, const kf_number *numbers,
+                         const kf_binding *bindings)
 {
     const size_t bytes = (size_t)key->words * sizeof *key->word;
-    kf_exec *exec;
-    kf_status status = make_exec(calls, op, operands, numbers, &exec);
-    if (status != KF_OK)
-        return status;
+    kf_exec *exec = NULL;
     int64_t *word = malloc(bytes);
-    status = word ? make_room(calls)
-                  : kf_fail(KF_OUT_OF_MEMORY, "kf_call: no host memory for another exec");
+    kf_status status = word ? make_exec(calls, op, tensors, numbers, &exec)
+                            : kf_fail(KF_OUT_OF_MEMORY, "no host memory for another exec");
+    if (status == KF_OK)
+        status = kf_run(exec, calls->queue, bindings, NULL);
+    if (status == KF_OK)
+        status = make_room(calls);
     if (status != KF_OK) {
         free(word);
         kf_exec_close(exec);
         return status;
     }
     memcpy(word, key->word, bytes);
-    *entry = &calls->entry[calls->count++];
-    **entry = (call_entry){.hash = key->hash, .words = key->words, .word = word, .exec = exec};
+    calls->entry[calls->count++] = (call_entry){
+        .hash = key->hash, .used = ++calls->clock, .words = key->words, .word = word, .exec = exec};
     return KF_OK;
 }
 
@@ -211,26 +240,39 @@ int kf_calls_ready(const kf_calls *calls)
     return calls ? calls->count : 0;
 }
 
+static kf_status call(kf_calls *calls, const kf_op *op, const kf_operand *const *operands,
+                      const kf_number *numbers)
+{
+    kf_binding binding[KF_MAX_TENSORS] = {{.buffer = NULL}};
+    kf_tensor tensor[KF_MAX_TENSORS];
+    call_key key;
+    for (int i = 0; i < op->tensor_count; i++) {
+        const kf_status status = place(calls, op, i, operands[i], &tensor[i]);
+        if (status != KF_OK)
+            return status;
+        if (operands[i])
+            binding[i] = (kf_binding){.buffer = operands[i]->buffer, .offset = operands[i]->offset};
+    }
+    make_key(&key, op, tensor, numbers);
+    call_entry *e = find(calls, &key);
+    if (!e)
+        return run_new(calls, &key, op, tensor, numbers, binding);
+    e->used = ++calls->clock;
+    return kf_run(e->exec, calls->queue, binding, NULL);
+}
+
 kf_status kf_call(kf_calls *calls, const char *op, const kf_operand *const *operands,
                   const kf_number *numbers)
 {
-    kf_binding binding[KF_MAX_TENSORS] = {{.buffer = NULL}};
-    call_key key;
     const kf_op *found = kf_op_find(op);
-    if (!calls || !operands || !found)
-        return kf_fail(KF_INVALID, "kf_call: %s",
-                       !found ? "there is no such op" : "calls and operands are needed");
-    kf_status status = make_key(&key, found, operands, numbers);
-    if (status != KF_OK)
-        return status;
-    call_entry *e = find(calls, &key);
-    if (!e)
-        status = add(calls, &key, found, operands, numbers, &e);
-    if (status != KF_OK)
-        return status;
-    e->used = ++calls->clock;
-    for (int i = 0; i < found->tensor_count; i++)
-        if (operands[i])
-            binding[i] = (kf_binding){.buffer = operands[i]->buffer, .offset = operands[i]->offset};
-    return kf_run(e->exec, calls->queue, binding, NULL);
+    if (!found)
+        return kf_fail(KF_INVALID, "kf_call: there is no op '%s'", op ? op : "(null)");
+    const kf_status status = calls && operands
+                                 ? call(calls, found, operands, numbers)
+                                 : kf_fail(KF_INVALID, "calls and operands are needed");
+    if (status == KF_OK)
+        return KF_OK;
+    char why[512];
+    snprintf(why, sizeof why, "%s", kf_error());
+    return kf_fail(status, "kf_%s: %s", op, why);
 }

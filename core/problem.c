@@ -110,8 +110,11 @@ kf_status kf_problem_tensor(kf_problem *problem, const char *name, const kf_tens
         return kf_fail(KF_INVALID, "op '%s' has no tensor '%s'", problem->op->name,
                        name ? name : "(null)");
     const kf_status status = check_tensor(name, tensor);
-    if (status == KF_OK)
+    if (status == KF_OK) {
         problem->tensor[i] = *tensor;
+        for (int axis = tensor->rank; axis < KF_MAX_RANK; axis++) /* whatever lay there */
+            problem->tensor[i].size[axis] = problem->tensor[i].stride[axis] = 0;
+    }
     return status;
 }
 

@@ -53,11 +53,11 @@ static void an_exec_is_kept_for_what_it_was_prepared_for(void **state)
     rig r;
     (void)state;
     open_rig(&r, 0);
-    kf_operand x = operand(&r, KF_F32, 4, 100, 0), y = operand(&r, KF_F32, 4, 100, 1000);
+    kf_operand x = operand(&r, KF_F32, 4, 100, 0), y = operand(&r, KF_F32, 4, 100, 1024);
     kf_softmax_options options = kf_softmax_defaults();
     for (int i = 0; i < 3; i++)
         assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
-    x.offset = 5000;
+    x.offset = 4096;
     assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK); /* another place is no other exec */
     assert_int_equal(kf_calls_ready(r.calls), 1);
     assert_int_equal(kf_softmax(r.calls, &x, &y, &options), KF_OK);
@@ -74,6 +74,11 @@ static void an_exec_is_kept_for_what_it_was_prepared_for(void **state)
     assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
     assert_int_equal(kf_log_softmax(r.calls, &x, &y, NULL), KF_OK);
     assert_int_equal(kf_calls_ready(r.calls), 6);
+    x.offset = 1; /* what was prepared for whole vectors cannot run here */
+    assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
+    x.offset = 3;
+    assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 7);
     close_rig(&r);
 }
 
@@ -124,12 +129,25 @@ static void what_is_refused_changes_nothing(void **state)
     assert_int_equal(kf_softmax(r.calls, &deep, &y, NULL), KF_INVALID);
     assert_int_equal(kf_call(r.calls, "nothing", (const kf_operand *const[]){&x}, NULL),
                      KF_INVALID);
+    const kf_operand wide = operand(&r, KF_F32, 4, 200, ROOM), none_there = {.tensor = wide.tensor};
+    assert_int_equal(kf_softmax(r.calls, &wide, &wide, NULL),
+                     KF_INVALID); /* a new shape, nowhere */
+    assert_int_equal(kf_softmax(r.calls, &none_there, &y, NULL), KF_INVALID);
+    assert_non_null(strstr(kf_error(), "kf_softmax: "));
+    kf_operand no_type = x;
+    no_type.tensor.dtype = KF_NONE;
+    assert_int_equal(kf_rms_norm(r.calls, &x, &no_type, &y, NULL, NULL), KF_INVALID);
+    deep = x;
+    deep.tensor.size[2] = deep.tensor.stride[2] = 77; /* behind the rank: nobody's */
+    assert_int_equal(kf_log_softmax(r.calls, &deep, &x, NULL), KF_OK);
+    assert_int_equal(kf_log_softmax(r.calls, &x, &x, NULL), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 2);
     kf_calls *none = r.calls;
     assert_int_equal(kf_calls_open(r.queue, -1, &none), KF_INVALID);
     assert_null(none);
     assert_int_equal(kf_calls_open(NULL, 0, &none), KF_INVALID);
     assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
-    assert_int_equal(kf_calls_ready(r.calls), 1);
+    assert_int_equal(kf_calls_ready(r.calls), 2);
     close_rig(&r);
 }
 

@@ -21,7 +21,7 @@ loader=$(ldconfig -p | awk '$1 == "libOpenCL.so.1" && !found { print $NF; found 
 flags=(-std=c11 -Wall -Wextra -Werror "-I$source/include" "-I$build/generated/include")
 for example in opencl threads; do
     cc "${flags[@]}" "$source/examples/$example.c" -o "$scratch/$example" "-L$build" -lkfuse "-Wl,-rpath,$build" \
-        "$loader" -pthread
+        "$loader" -lm -pthread
     "$scratch/$example" || {
         echo "FAILED: examples/$example.c" >&2
         exit 1

@@ -28,7 +28,8 @@ quietly() {
 }
 
 # This build may still be going on elsewhere: a build of its own, the library alone.
-quietly cmake -S "$source" -B "$scratch/build" -G Ninja -DKFUSE_TOOLS=OFF -DKFUSE_TESTS=OFF
+# Distributions build everything with -flto.
+quietly env CFLAGS="${CFLAGS-} -g -flto" cmake -S "$source" -B "$scratch/build" -G Ninja -DKFUSE_TOOLS=OFF -DKFUSE_TESTS=OFF
 quietly cmake --build "$scratch/build"
 quietly cmake --install "$scratch/build" --prefix "$scratch/first"
 mv "$scratch/first" "$scratch/prefix"

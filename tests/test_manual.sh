@@ -72,4 +72,6 @@ offers "--json" devices --js
 offers "opencl" bench softmax --backend = o
 offers "fused fused_cluster fused_cpu fused_split" bench softmax --variant = f
 offers "show" cache s
+LC_ALL=C
+offers "fused fused_cluster fused_cpu fused_split" bench softmax --variant = f
 exit $failed

@@ -270,8 +270,12 @@ typedef struct kf_calls kf_calls;
 
 /* Execs for one queue, which outlives them. `capacity` 0 = 64. A call that finds no room closes the
  * exec that was used longest ago, and waits for the queue before: the one wait behind the caller's
- * back; give a capacity that holds what the program uses. Only a call that finds its exec ready is
- * legal inside a stream capture. */
+ * back; give a capacity that holds what the program uses. Options are part of what an exec is
+ * prepared for: a seed that changes with every call prepares every time.
+ *
+ * Only a call that finds its exec ready is legal inside a stream capture. A graph made so uses the
+ * exec's kernels and scratch memory: it is launched on the same queue, or ordered after it, and not
+ * after its exec has gone with `calls` or to make room. */
 KF_API kf_status kf_calls_open(kf_queue *queue, int capacity, kf_calls **calls);
 KF_API void kf_calls_close(kf_calls *calls);      /* waits for the queue; NULL is fine */
 KF_API int kf_calls_ready(const kf_calls *calls); /* execs that are kept */

@@ -257,7 +257,9 @@ static bool fits_split(const kf_problem *problem, const kf_target *target)
     split->defaults(problem, target, &config);
     const bool fits = split->fits(problem, &config, target) == KF_OK;
     kf_error_mute(false);
-    return fits;
+    const kf_row_shape s = kf_row_split_of(problem, &config, target).slice;
+    const int64_t threads = s.block * kf_at_least(config.knob[KF_ROW_LEAST_GROUPS], 1);
+    return fits && s.vecs - s.local_vecs <= room(threads); /* more fit, and may spill */
 }
 
 const char *kf_row_choose(const kf_problem *problem, const kf_target *target)
