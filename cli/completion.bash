@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Completion of the kfuse command for bash. Asks kfuse itself, so it knows what this kfuse knows.
 # SPDX-License-Identifier: Apache-2.0
 _kfuse() {

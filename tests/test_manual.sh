@@ -49,7 +49,7 @@ else
     echo "no man and groff here: the page's markup is not checked"
 fi
 
-# shellcheck source=cli/completion.bash
+# shellcheck source=/dev/null # the completion is checked by itself
 . "$source/cli/completion.bash"
 complete_words() { # words..., the last one is being typed
     COMP_WORDS=("$build/kfuse" "$@")
