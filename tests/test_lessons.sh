@@ -84,9 +84,11 @@ says 'fused_cluster cannot run on'
 expect 3 "${analysis[@]}" --simulator=/nowhere/lib.so
 says 'there is no simulator library /nowhere/lib.so'
 expect 3 "$kfuse" lesson memory_analysis --device=opencl:9.9
-expect 5 "${analysis[@]}" --svg=/nowhere/x.svg --simulator=none
+mkdir empty drawer # a gnuplot that is never asked to draw
+printf '#!/bin/sh\nexit 1\n' > drawer/gnuplot
+chmod +x drawer/gnuplot
+expect 5 env PATH="$work/drawer:$PATH" "${analysis[@]}" --svg=/nowhere/x.svg --simulator=none
 says 'cannot write /nowhere/x.svg'
-mkdir empty
 echo old > old.svg
 expect 3 env PATH="$work/empty" "${analysis[@]}" --svg=old.svg
 says 'gnuplot is not on PATH'
