@@ -122,15 +122,19 @@ function(kf_lanes)
         endif()
     endforeach()
 
-    if(NOT TARGET test_conformance)
-        return()
-    endif()
-    # The same program on the GPU where there is one, or where one is demanded.
+    # The programs that take every device of a backend, on the GPU where there is one, or where one is demanded.
     if(EXISTS /dev/nvidiactl OR "$ENV{KFUSE_REQUIRE}" MATCHES "cuda")
-        add_test(NAME test_conformance:cuda COMMAND test_conformance --backend=cuda)
-        set_tests_properties(test_conformance:cuda PROPERTIES LABELS cuda SKIP_RETURN_CODE 77 TIMEOUT 1800)
-        kf_lane(test_conformance:cuda pocl)
-        set_property(TEST test_conformance:cuda APPEND PROPERTY ENVIRONMENT KFUSE_REQUIRE=cuda)
+        foreach(program IN ITEMS test_conformance test_softmax_axis_runs test_rope test_dropout_add test_cross_entropy
+                test_elementwise test_elementwise_chain test_bias_gelu test_bias_gelu_backward test_geglu test_swiglu
+                test_swiglu_backward)
+            if(NOT TARGET ${program})
+                continue()
+            endif()
+            add_test(NAME ${program}:cuda COMMAND ${program})
+            set_tests_properties(${program}:cuda PROPERTIES LABELS cuda SKIP_RETURN_CODE 77 TIMEOUT 1800)
+            kf_lane(${program}:cuda pocl)
+            set_property(TEST ${program}:cuda APPEND PROPERTY ENVIRONMENT KFUSE_BACKEND=cuda KFUSE_REQUIRE=cuda)
+        endforeach()
     endif()
 endfunction()
 
