@@ -1,4 +1,5 @@
-/* For tests that run on every device of a backend, OpenCL unless KFUSE_BACKEND says another.
+/* For tests that run on every device of a backend, OpenCL unless KFUSE_BACKEND says another; with
+ * KFUSE_DEVICE, a part of a name, on those alone.
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef KF_EACH_DEVICE_H
 #define KF_EACH_DEVICE_H
@@ -10,7 +11,8 @@
  * Without a device the test is skipped, or fails where KFUSE_REQUIRE names the backend. */
 static inline void on_each_device(void (*work)(kf_device *device, kf_queue *queue))
 {
-    const char *backend = getenv("KFUSE_BACKEND");
+    const char *backend = getenv("KFUSE_BACKEND"), *named = getenv("KFUSE_DEVICE");
+    bool any = false;
     kf_device_info list[8];
     int count = 0;
     if (!backend || !*backend)
@@ -24,6 +26,9 @@ static inline void on_each_device(void (*work)(kf_device *device, kf_queue *queu
     for (int d = 0; d < count && d < 8; d++) {
         kf_device *device;
         kf_queue *queue;
+        if (named && !strstr(list[d].name, named))
+            continue;
+        any = true;
         if (count > 1)
             print_message("on %s\n", list[d].name);
         assert_int_equal(kf_device_open(&(kf_device_desc){.backend = backend, .index = d}, &device),
@@ -34,6 +39,8 @@ static inline void on_each_device(void (*work)(kf_device *device, kf_queue *queu
         assert_int_equal(device->live, 0);
         kf_device_close(device);
     }
+    if (!any)
+        fail_msg("no device is called %s", named);
 }
 
 #endif
