@@ -37,7 +37,7 @@ if(EXISTS ${CMAKE_BINARY_DIR}/intel-opencl/icd/intel.icd)
 endif()
 set(kf_intel_tests test_opencl_subgroups test_opencl_backend test_opencl_kernels
     test_conformance.softmax test_conformance.log_softmax test_conformance.layer_norm test_conformance.rms_norm
-    test_conformance.cross_entropy)
+    test_conformance.cross_entropy test_softmax_axis_runs)
 
 # kf_lane(TEST IMPLEMENTATION): the environment of one test on one implementation.
 function(kf_lane test name)

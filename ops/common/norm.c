@@ -244,19 +244,19 @@ void kf_norm_defaults_fused(const kf_problem *problem, const kf_target *target, 
  * weights spill;
  *   - two of 512 where there are weights, which one writes with while the other waits for them, and
  *     registers left for those of three vectors (RMS norm f32 4x1048576: 14.4 us in one
- * group, 14.0). */
+ * group, 14.0); one row alone has no more parts than units. */
 void kf_norm_defaults_split(const kf_problem *problem, const kf_target *target, kf_config *config)
 {
     const kf_norm n = kf_norm_of(problem);
     const bool by_hand = config->set[KF_ROW_BLOCK] || config->set[KF_ROW_LOCAL_VECS] ||
                          config->set[KF_ROW_LEAST_GROUPS] || config->set[KF_ROW_SPLIT];
     kf_row_defaults_split(problem, target, config);
-    if (by_hand || config->knob[KF_ROW_BLOCK] < 1024 ||
-        (n.residual < 0 && !present(problem, n.weight)))
+    const bool halves = n.residual < 0 && present(problem, n.weight) && problem->dim[KF_ROWS] > 1;
+    if (by_hand || config->knob[KF_ROW_BLOCK] < 1024 || (n.residual < 0 && !halves))
         return;
     const kf_config before = *config;
     config->knob[KF_ROW_BLOCK] = 512;
-    config->knob[KF_ROW_LEAST_GROUPS] = n.residual < 0 ? 2 : 1;
+    config->knob[KF_ROW_LEAST_GROUPS] = halves ? 2 : 1;
     const int64_t vecs = kf_row_split_of(problem, config, target).slice.vecs;
     const int64_t kept = n.residual >= 0 ? 12 : vecs <= 8 ? 3 : 6;
     config->knob[KF_ROW_LOCAL_VECS] = kf_row_split_parked(target, config, vecs - kept);

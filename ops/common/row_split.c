@@ -9,11 +9,19 @@ enum {
     LEAST_REGISTERS = 32   /* to which kf_row_grid can cap a thread */
 };
 
-/* Groups that the device holds at once, however the rest of it behaves: those that LEAST_GROUPS
- * asks of every unit. */
+/* Groups that the device should hold at once: those that LEAST_GROUPS asks of every unit. It is not
+ * a promise: NVIDIA's OpenCL held one group of 512 threads and 45 KB of local memory on a unit
+ * where CUDA held two, and a row in 264 parts waited for ever. */
 static int64_t resident(const kf_config *config, const kf_target *target)
 {
     return kf_at_least(target->units, 1) * kf_at_least(config->knob[KF_ROW_LEAST_GROUPS], 1);
+}
+
+/* The parts of one row are neighbours, and groups start in order: where every unit holds one group,
+ * as it always can, the first row that is not ready has all its parts running. */
+static int64_t most_parts(const kf_target *target)
+{
+    return kf_at_least(target->units, 1);
 }
 
 kf_row_split kf_row_split_of(const kf_problem *problem, const kf_config *config,
@@ -24,7 +32,7 @@ kf_row_split kf_row_split_of(const kf_problem *problem, const kf_config *config,
     const bool aligned = kf_row_aligned(problem);
     kf_row_split s = {.parts = config->knob[KF_ROW_SPLIT]};
     if (!s.parts)
-        s.parts = kf_at_least(resident(config, target) / rows, 2);
+        s.parts = kf_at_most(kf_at_least(resident(config, target) / rows, 2), most_parts(target));
     s.part_vecs = kf_ceil_div(kf_ceil_div(v, s.parts), LINE_VECS) * LINE_VECS;
     s.teams = kf_at_least(kf_at_most(resident(config, target) / s.parts, rows), 1);
     s.slice = (kf_row_shape){.block = block,
@@ -116,8 +124,8 @@ static void few_rows(const kf_problem *problem, const kf_target *target, kf_conf
     const int64_t share = kf_at_least(kf_at_least(target->units, 1) / rows, 2);
     const int64_t needed = kf_ceil_div(v, most_vectors(target, most));
     int64_t parts = 0;
-    if (needed > share)
-        parts = kf_at_most(kf_power_of_two_above(needed), 128);
+    if (needed > share && kf_power_of_two_above(needed) <= kf_at_most(most_parts(target), 128))
+        parts = kf_power_of_two_above(needed);
     else if (v / LEAST_PART < share)
         parts = kf_at_least(kf_power_of_two_above(v / LEAST_PART + 1) / 2, 2);
     kf_config_default(config, KF_ROW_SPLIT, parts);
@@ -181,11 +189,11 @@ static kf_status check_resident(const kf_row_split *s, const kf_config *config,
             KF_UNSUPPORTED,
             "fused_split needs groups that run at the same time, and this device may run "
             "them one after the other");
-    if (s->parts > resident(config, target))
+    if (s->parts > most_parts(target))
         return kf_fail(KF_UNSUPPORTED,
-                       "%lld groups of a row wait for one another, and %d units hold only %lld at "
-                       "once: GROUPS_PER_ROW or LEAST_GROUPS",
-                       (long long)s->parts, target->units, (long long)resident(config, target));
+                       "GROUPS_PER_ROW=%lld groups of a row wait for one another, and only one on "
+                       "each of %d units is certain to run",
+                       (long long)s->parts, target->units);
     if (s->slice.local_bytes > target->local_bytes)
         return kf_fail(
             KF_UNSUPPORTED,

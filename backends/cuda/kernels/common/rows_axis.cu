@@ -106,8 +106,9 @@ __device__ inline void kf_axis_store_floats(float *to, const float *value)
 /* ---- over the teams ------------------------------------------------------------------------ */
 
 #define AXIS_WIDTH (AXIS_LANES * AXIS_CELLS) /* columns of the group */
+#define AXIS_WARP (BLOCK < KF_WARP ? BLOCK : KF_WARP) /* lanes that are there */
 /* What shuffles leave of a column: one part per warp that has lanes of it. */
-#define AXIS_PARTS (AXIS_LANES < KF_WARP ? BLOCK / KF_WARP : AXIS_TEAMS)
+#define AXIS_PARTS (AXIS_LANES < AXIS_WARP ? BLOCK / AXIS_WARP : AXIS_TEAMS)
 /* Local memory of a second reduction stands behind the first's, which slow warps still read. */
 #define AXIS_SECOND (AXIS_PARTS * AXIS_WIDTH)
 #define AXIS_MAX 1
@@ -122,12 +123,12 @@ __device__ inline float kf_axis_both(float a, float b, int kind)
  * must be here. */
 __device__ inline void kf_axis_join(const kf_axis *a, float *value, int kind, float *slot)
 {
-    const int warp_teams = AXIS_LANES < KF_WARP ? KF_WARP / AXIS_LANES : 1;
+    const int warp_teams = AXIS_LANES < AXIS_WARP ? AXIS_WARP / AXIS_LANES : 1;
     const int in_warp = a->team % warp_teams, part = a->team / warp_teams;
 #pragma unroll
     for (int j = 0; j < AXIS_CELLS; j++) {
 #pragma unroll
-        for (int step = KF_WARP / 2; step >= AXIS_LANES; step /= 2)
+        for (int step = AXIS_WARP / 2; step >= AXIS_LANES; step /= 2)
             value[j] = kf_axis_both(value[j], __shfl_xor_sync(0xffffffffu, value[j], step), kind);
         if (AXIS_PARTS > 1 && in_warp == 0)
             slot[part * AXIS_WIDTH + j * AXIS_LANES + a->lane] = value[j];
@@ -141,7 +142,7 @@ __device__ inline void kf_axis_join(const kf_axis *a, float *value, int kind, fl
                 value[j] =
                     kf_axis_both(value[j], slot[p * AXIS_WIDTH + j * AXIS_LANES + a->lane], kind);
 #pragma unroll
-            for (int step = KF_WARP / 2; step >= AXIS_LANES; step /= 2)
+            for (int step = AXIS_WARP / 2; step >= AXIS_LANES; step /= 2)
                 value[j] =
                     kf_axis_both(value[j], __shfl_xor_sync(0xffffffffu, value[j], step), kind);
         }

@@ -81,11 +81,18 @@ __device__ inline void kf_slot_store(unsigned long long *slot, float x, float y,
                  : "memory");
 }
 
+/* Loads after which a group that waits stops the launch with an error: half a minute, where a meeting takes
+ * a microsecond. A device that does not run all groups of a row at once shall say so, not hang. */
+#define KF_MOST_LOADS (1u << 26)
+
 /* Waits until the slot is of this run. */
 __device__ inline float2 kf_slot_load(const unsigned long long *slot, unsigned run)
 {
     unsigned long long x, y;
+    unsigned loads = 0;
     do {
+        if (loads++ == KF_MOST_LOADS)
+            __trap();
         asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
                      : "=l"(x), "=l"(y)
                      : "l"(__cvta_generic_to_global(slot))

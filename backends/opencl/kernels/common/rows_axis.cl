@@ -106,8 +106,9 @@ static inline void kf_axis_store_floats(__global float *to, const float *value)
 /* ---- over the teams ------------------------------------------------------------------------ */
 
 #define AXIS_WIDTH (AXIS_LANES * AXIS_CELLS) /* columns of the group */
+#define AXIS_WARP (BLOCK < KF_WARP ? BLOCK : KF_WARP) /* lanes that are there */
 /* What shuffles leave of a column: one part per warp that has lanes of it. */
-#define AXIS_PARTS (AXIS_LANES < KF_WARP ? BLOCK / KF_WARP : AXIS_TEAMS)
+#define AXIS_PARTS (AXIS_LANES < AXIS_WARP ? BLOCK / AXIS_WARP : AXIS_TEAMS)
 /* Local memory of a second reduction stands behind the first's, which slow warps still read; trees
  * end with a barrier and use the same again. */
 #define AXIS_SECOND (KF_CAP_SHUFFLE ? AXIS_PARTS * AXIS_WIDTH : 0)
@@ -124,12 +125,12 @@ static inline float kf_axis_both(float a, float b, int kind)
 static inline void kf_axis_join(const kf_axis *a, float *value, int kind, __local float *slot)
 {
 #if KF_CAP_SHUFFLE
-    const int warp_teams = AXIS_LANES < KF_WARP ? KF_WARP / AXIS_LANES : 1;
+    const int warp_teams = AXIS_LANES < AXIS_WARP ? AXIS_WARP / AXIS_LANES : 1;
     const int in_warp = a->team % warp_teams, part = a->team / warp_teams;
 #pragma unroll
     for (int j = 0; j < AXIS_CELLS; j++) {
 #pragma unroll
-        for (int step = KF_WARP / 2; step >= AXIS_LANES; step /= 2)
+        for (int step = AXIS_WARP / 2; step >= AXIS_LANES; step /= 2)
             value[j] = kf_axis_both(value[j], kf_shuffle(value[j], step), kind);
         if (AXIS_PARTS > 1 && in_warp == 0)
             slot[part * AXIS_WIDTH + j * AXIS_LANES + a->lane] = value[j];
@@ -143,7 +144,7 @@ static inline void kf_axis_join(const kf_axis *a, float *value, int kind, __loca
                 value[j] =
                     kf_axis_both(value[j], slot[p * AXIS_WIDTH + j * AXIS_LANES + a->lane], kind);
 #pragma unroll
-            for (int step = KF_WARP / 2; step >= AXIS_LANES; step /= 2)
+            for (int step = AXIS_WARP / 2; step >= AXIS_LANES; step /= 2)
                 value[j] = kf_axis_both(value[j], kf_shuffle(value[j], step), kind);
         }
     }

@@ -98,12 +98,18 @@ static inline void kf_slot_store(__global ulong *slot, float x, float y, uint ru
 #endif
 }
 
+/* Loads after which a group that waits stops the launch with an error, where PTX can. */
+#define KF_MOST_LOADS (1u << 26)
+
 /* Waits until the slot is of this run. */
 static inline float2 kf_slot_load(__global ulong *slot, uint run)
 {
 #if KF_CAP_PTX
     ulong x, y;
+    uint loads = 0;
     do {
+        if (loads++ == KF_MOST_LOADS)
+            __asm volatile("trap;");
         __asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
                        : "=l"(x), "=l"(y)
                        : "l"(slot)
