@@ -285,6 +285,49 @@ KF_API int kf_calls_ready(const kf_calls *calls); /* execs that are kept */
 KF_API kf_status kf_call(kf_calls *calls, const char *op, const kf_operand *const *operands,
                          const kf_number *numbers);
 
+/* ---- what there is ------------------------------------------------------------------------ */
+
+/* The ops' tables as plain data, for languages that make their own calls of them: the Python
+ * package is made of these and kf_call. Ops are those of <kfuse/calls.h>, by name, from 0 on; the
+ * texts are the library's and last. Lists are words separated by single spaces, "" where there is
+ * nothing. */
+typedef struct kf_op_info {
+    const char *name;    /* "layer_norm" */
+    const char *summary; /* one line */
+    const char *formula; /* "y = ..." */
+    const char *dims;    /* "rows cols" */
+    int tensor_count, attribute_count;
+    bool any_axis; /* the last dim is the one axis that the attribute `axis` names, wherever */
+} kf_op_info;
+
+/* How shapes follow from `dims`: the last words are one axis each and what stands before folds into
+ * the first, so [2, 3, 8] is "rows cols" with 6 rows. With an attribute `axis`, the axes from that
+ * one on are the last word; with any_axis that one alone, and the other axes are the first. */
+typedef struct kf_tensor_info {
+    const char *name;
+    const char *dims;     /* out of the op's: "rows cols" */
+    const char *in_place; /* of an output: inputs whose memory it may be, element for element */
+    const char *scalar;   /* an attribute: where it is not 0, the tensor is one element */
+    const char *below;    /* of indices: the dim that bounds them */
+    const char *help;
+    kf_dtype dtype; /* KF_NONE: f32, f16 or bf16, the same for all such tensors of the op */
+    bool output;
+    bool optional;
+} kf_tensor_info;
+
+typedef struct kf_attribute_info {
+    const char *name;
+    const char *words; /* names of the values 0, 1, ...: "none tanh" */
+    const char *help;
+    double fallback;
+    bool real; /* double, else a whole number */
+} kf_attribute_info;
+
+KF_API int kf_op_count(void);
+KF_API kf_status kf_op_describe(int op, kf_op_info *info);
+KF_API kf_status kf_op_tensor(int op, int tensor, kf_tensor_info *info); /* in table order */
+KF_API kf_status kf_op_attribute(int op, int attribute, kf_attribute_info *info);
+
 #ifdef __cplusplus
 }
 #endif
