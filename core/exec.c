@@ -252,6 +252,32 @@ static kf_status check_binding(const kf_exec *exec, int i, const kf_binding *bin
     return KF_OK;
 }
 
+/* Bytes that the elements of a tensor cover, their places taken modulo `pitch`. */
+static int64_t covered(const kf_tensor *t, int64_t pitch)
+{
+    const int64_t size = kf_dtype_bytes(t->dtype);
+    int64_t bytes = size;
+    for (int i = 0; i < t->rank; i++)
+        if (t->size[i] > 1 && t->stride[i] * size % pitch)
+            bytes += (t->size[i] - 1) * t->stride[i] * size;
+    return bytes;
+}
+
+/* Views of one allocation side by side, as the halves of its rows: one reaches into the other, but
+ * no element is shared. `apart` is from the first byte of a to that of b. */
+static bool side_by_side(const kf_tensor *a, const kf_tensor *b, int64_t apart)
+{
+    for (int i = 0; i < a->rank; i++) {
+        const int64_t pitch = a->stride[i] * kf_dtype_bytes(a->dtype);
+        if (a->size[i] <= 1 || pitch <= 0)
+            continue;
+        const int64_t at = (apart % pitch + pitch) % pitch;
+        if (at >= covered(a, pitch) && covered(b, pitch) <= pitch - at)
+            return true;
+    }
+    return false;
+}
+
 /* In place is the very same elements, where the op's table allows it; anything between is a
  * mistake. */
 static kf_status check_alias(const kf_exec *exec, int output, int other, const kf_binding *bindings)
@@ -264,7 +290,8 @@ static kf_status check_alias(const kf_exec *exec, int output, int other, const k
                   b_first = bindings[other].offset * b_size;
     if (bindings[output].buffer != bindings[other].buffer ||
         a_first >= b_first + exec->extent[other] * b_size ||
-        b_first >= a_first + exec->extent[output] * a_size)
+        b_first >= a_first + exec->extent[output] * a_size ||
+        side_by_side(a, b, b_first - a_first) || side_by_side(b, a, a_first - b_first))
         return KF_OK;
     const bool same = a_first == b_first && a->dtype == b->dtype && a->rank == b->rank &&
                       !memcmp(a->size, b->size, sizeof a->size) &&

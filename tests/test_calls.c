@@ -151,6 +151,31 @@ static void what_is_refused_changes_nothing(void **state)
     close_rig(&r);
 }
 
+/* Mistakes: halves of the same rows taken for an overlap; an overlap taken for halves; both seen
+ * from one side only. */
+static void views_side_by_side_are_no_overlap(void **state)
+{
+    rig r;
+    (void)state;
+    open_rig(&r, 0);
+    kf_operand x = operand(&r, KF_F32, 8, 100, 0), y = operand(&r, KF_F32, 8, 100, 100);
+    x.tensor.stride[0] = y.tensor.stride[0] = 200;
+    assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
+    assert_int_equal(kf_softmax(r.calls, &y, &x, NULL), KF_OK);
+    y.offset = 400 + 100; /* a row further on */
+    assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
+    for (int64_t offset = 1; offset < 1600; offset++) {
+        y.offset = offset;
+        assert_int_equal(kf_softmax(r.calls, &x, &y, NULL) == KF_OK,
+                         offset % 200 == 100 || offset >= 7 * 200 + 100);
+    }
+    kf_operand mean = operand(&r, KF_F32, 0, 8, 100); /* a line across the rows */
+    assert_int_equal(kf_layer_norm(r.calls, &x, NULL, NULL, &x, &mean, NULL, NULL), KF_OK);
+    mean.offset = 99;
+    assert_int_equal(kf_layer_norm(r.calls, &x, NULL, NULL, &x, &mean, NULL, NULL), KF_INVALID);
+    close_rig(&r);
+}
+
 /* Mistakes: more execs than there is room for; the newest one goes; the oldest is the first, not
  * the one that was used longest ago. */
 static void the_one_used_longest_ago_makes_room(void **state)
@@ -200,6 +225,7 @@ int main(void)
         cmocka_unit_test(an_exec_is_kept_for_what_it_was_prepared_for),
         cmocka_unit_test(tensors_and_options_reach_their_places),
         cmocka_unit_test(what_is_refused_changes_nothing),
+        cmocka_unit_test(views_side_by_side_are_no_overlap),
         cmocka_unit_test(the_one_used_longest_ago_makes_room),
         cmocka_unit_test(ten_thousand_execs_leave_nothing),
     };
