@@ -1,0 +1,151 @@
+"""Devices, and the streams of work on them, kept from call to call. SPDX-License-Identifier: Apache-2.0
+
+A device of the library belongs to one thread at a time: each has a lock, held while a call enqueues. Device memory
+that others own is reached through one wrapped buffer that spans the address space: an operand is then its address
+as an offset, nothing is adopted per call, and the library sees every overlap."""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import os
+import threading
+
+from ._library import BufferDesc, DeviceDesc, DeviceInfo, QueueDesc, UnavailableError, check, library, opened
+
+BASE = 4096  # where the spanning buffer starts: kernels take a null pointer for an absent tensor
+SPAN = 1 << 57  # addresses of today's GPUs have 57 bits at most
+EXECS = 256  # kept per stream
+STREAMS = 64  # kept per device
+KEEP_BYTES = 64 << 20  # a larger staging buffer is given back after the call
+
+direct_backend = b"cuda"  # tests put the null backend here
+pretend = False  # tests and measurements: host memory is taken for device memory
+
+
+class Stream:
+    """One in-order queue and the execs prepared for it."""
+
+    def __init__(self, device: int, adopt: bool, native: int | None):
+        description = QueueDesc(adopt=adopt, native=native)
+        self.queue = opened(library.kf_queue_open, device, ctypes.byref(description))
+        try:
+            self.calls = opened(library.kf_calls_open, self.queue, EXECS)
+        except Exception:
+            library.kf_queue_close(self.queue)
+            raise
+
+    def close(self) -> None:
+        library.kf_calls_close(self.calls)
+        library.kf_queue_close(self.queue)
+
+
+class DirectDevice:
+    """A device whose memory and streams the caller owns."""
+
+    def __init__(self, index: int):
+        self.lock = threading.Lock()
+        description = DeviceDesc(backend=direct_backend, index=index)
+        self.handle = opened(library.kf_device_open, ctypes.byref(description))
+        span = BufferDesc(bytes=SPAN, adopt=True, native=BASE)
+        self.memory = opened(library.kf_buffer_open, self.handle, ctypes.byref(span))
+        self.streams: collections.OrderedDict[int, Stream] = collections.OrderedDict()
+
+    def stream(self, native: int) -> Stream:
+        """That of a native handle, made when it is first seen; the lock is held."""
+        found = self.streams.get(native)
+        if found is None:
+            if len(self.streams) >= STREAMS:
+                self.streams.popitem(last=False)[1].close()
+            found = self.streams[native] = Stream(self.handle, True, native)
+        return found
+
+
+class HostDevice:
+    """A device that works on copies of host memory, in buffers of its own, one per tensor of an op."""
+
+    def __init__(self, backend: bytes, index: int):
+        self.lock = threading.Lock()
+        description = DeviceDesc(backend=backend, index=index)
+        self.handle = opened(library.kf_device_open, ctypes.byref(description))
+        self.stream = Stream(self.handle, False, None)
+        self.buffers: dict[int, tuple[int, int]] = {}
+
+    def buffer(self, slot: int, size: int) -> int:
+        """One of at least `size` bytes; what was in it is gone."""
+        handle, room = self.buffers.get(slot, (0, 0))
+        if room < size or not handle:
+            self._drop(slot)
+            room = max(size, min(2 * room, KEEP_BYTES), 4096)
+            description = BufferDesc(bytes=room)
+            handle = opened(library.kf_buffer_open, self.handle, ctypes.byref(description))
+            self.buffers[slot] = handle, room
+        return handle
+
+    def _drop(self, slot: int) -> None:
+        handle, _ = self.buffers.pop(slot, (0, 0))
+        if handle:
+            library.kf_buffer_close(handle)
+
+    def trim(self) -> None:
+        for slot in [slot for slot, (_, room) in self.buffers.items() if room > KEEP_BYTES]:
+            self._drop(slot)
+
+    def write(self, buffer: int, address: int, size: int) -> None:
+        if size:
+            check(library.kf_buffer_write(self.stream.queue, buffer, 0, address, size))
+
+    def read(self, buffer: int, address: int, size: int) -> None:
+        if size:
+            check(library.kf_buffer_read(self.stream.queue, buffer, 0, address, size))
+
+
+_making = threading.Lock()
+_direct: dict[int, DirectDevice] = {}
+_host: list[HostDevice] = []
+
+
+def direct_device(index: int) -> DirectDevice:
+    found = _direct.get(index)
+    if found is None:
+        with _making:
+            found = _direct.get(index)
+            if found is None:
+                found = _direct[index] = DirectDevice(index)
+    return found
+
+
+def devices_of(backend: str) -> list[DeviceInfo]:
+    room = (DeviceInfo * 64)()
+    count = ctypes.c_int()
+    check(library.kf_device_enumerate(backend.encode(), room, len(room), ctypes.byref(count)))
+    return list(room[: min(count.value, len(room))])
+
+
+def _chosen() -> tuple[bytes, int]:
+    """The first OpenCL device, unless KFUSE_BACKEND and KFUSE_DEVICE (an id or a part of a name) say another: as
+    for the command."""
+    backend, wanted = os.environ.get("KFUSE_BACKEND"), os.environ.get("KFUSE_DEVICE")
+    if not wanted:
+        return (backend or "opencl").split(",")[0].encode(), 0
+    found = []
+    for name in backend.split(",") if backend else ("opencl", "cuda"):
+        try:
+            infos = devices_of(name)
+        except UnavailableError:
+            continue
+        for index, info in enumerate(infos):
+            found.append(f"{info.id.decode()} {info.name.decode(errors='replace')}")
+            if wanted == info.id.decode() or wanted.lower() in info.name.decode(errors="replace").lower():
+                return name.encode(), index
+    there = ", ".join(found) or "nothing"
+    raise UnavailableError(f"KFUSE_DEVICE={wanted}: no device is called so; there is {there}")
+
+
+def host_device() -> HostDevice:
+    """Where arrays in host memory are worked on."""
+    if not _host:
+        with _making:
+            if not _host:
+                _host.append(HostDevice(*_chosen()))
+    return _host[0]
