@@ -1,0 +1,231 @@
+"""torch: the short way to the library for its tensors, and the ops as custom ops `torch.ops.kfuse.*` with fake
+implementations, so that torch.compile and torch.export see them. SPDX-License-Identifier: Apache-2.0
+
+`import kfuse` does this by itself when torch has been imported before; else the first torch tensor does. Say
+`import kfuse.torch` where neither comes before the first compiled call."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from . import _call, _functions
+from ._arrays import HOST, contiguous
+from ._call import Record, keep
+from ._library import InvalidError, UnsupportedError
+from ._table import NAMES, OPS, Op
+
+_DTYPES = {code: getattr(torch, name) for code, name in NAMES.items()}
+
+
+empty_like = torch.empty_like
+_note_write = getattr(torch.autograd.graph, "increment_version", None)
+
+
+def _stream_object(index: int) -> int:
+    return torch.cuda.current_stream(index).cuda_stream
+
+
+# The native handle of a device's current stream; the quick way makes no object of it.
+current_stream = getattr(torch._C, "_cuda_getCurrentRawStream", _stream_object)
+
+
+# ---- tensors on a CUDA device: the short way ------------------------------------------------------
+
+
+def _key_of(value):
+    """Of an output: None, True, or what a tensor given for it is."""
+    if value is None or value is True or value is False:
+        return value
+    return value.dtype, value.shape, value.stride(), value.get_device(), value.requires_grad
+
+
+def _record(op: Op, key: tuple, inputs: tuple, numbers: tuple, asked: tuple) -> Record:
+    views = _call._views(op, inputs, op.inputs, 0) + _call._views(op, asked, op.outputs, 0)
+    _call._same_device(op, views)
+    tensors = [value for value in inputs + asked if isinstance(value, torch.Tensor)]
+    record = Record(op, views, numbers, asked, any(tensor.requires_grad for tensor in tensors))
+    record.written = any(isinstance(value, torch.Tensor) for value in asked)
+    record.made = []  # empty_like() is the quickest, new_empty() quicker without a dtype
+    for (i, shape, code), like in zip(record.makes, record.like):
+        same = inputs[like].dtype == _DTYPES[code]
+        alike = same and views[like].key[1:3] == (shape, contiguous(shape))
+        record.made.append((i, like, None if alike else shape, {} if same else {"dtype": _DTYPES[code]}))
+    return keep(op, key, record)
+
+
+def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd: bool = True):
+    try:
+        key = (
+            numbers,
+            tuple(
+                [t if t is None else (t.dtype, t.shape, t.stride(), t.get_device(), t.requires_grad) for t in inputs]
+            ),
+            tuple([_key_of(value) for value in asked]),
+        )
+        record = op.records.get(key)
+    except (AttributeError, TypeError):  # an array of somebody else among them, or a wrong argument
+        return _call.call_any(op, inputs, numbers, asked)
+    if record is None:
+        record = _record(op, key, inputs, numbers, asked)
+    if record.gradient and autograd and torch.is_grad_enabled():
+        return _traced(op, inputs, numbers, asked)
+    if record.index == HOST:
+        results = _call.call_any(op, inputs, numbers, asked)
+        if record.written:
+            _note_writes(asked)
+        return results
+    outputs = list(asked)
+    for i, like, shape, other in record.made:
+        value = inputs[like]
+        outputs[i] = empty_like(value) if shape is None else value.new_empty(shape, **other)
+    results = [outputs[i] for i in record.results]
+    addresses = [t.data_ptr() for t in inputs if t is not None]
+    addresses += [t.data_ptr() for t in results]
+    _call.run_direct(op, record, current_stream(record.index), addresses)
+    if record.written:
+        _note_writes(asked)
+    return record.result._make(results) if record.result else results[0]
+
+
+def _note_writes(asked: tuple) -> None:
+    """Autograd refuses to go back through what was saved and then written to: it must know."""
+    for value in asked:
+        if _note_write and isinstance(value, torch.Tensor) and not value.is_inference():
+            _note_write(value)
+
+
+def _call_traced(op: Op, inputs: tuple, numbers: tuple, asked: tuple):
+    return _traced(op, inputs, numbers, asked)
+
+
+def way_of(kind: type):
+    """Fake tensors and other subclasses that see every op go through the dispatcher."""
+    plain = kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+    return _call_tensors if plain else _call_traced
+
+
+# ---- custom ops -----------------------------------------------------------------------------------
+
+
+def _attribute_type(row) -> str:
+    return "str" if row.words else "float" if row.real else "int"
+
+
+def _schema(op: Op) -> str:
+    texts = [("Tensor? " if op.tensors[i].optional else "Tensor ") + op.tensors[i].name for i in op.inputs]
+    rest = [f"{_attribute_type(row)} {row.name}={_literal(row.default)}" for row in op.attributes]
+    rest += [f"bool {op.tensors[i].name}=False" for i in op.outputs if op.tensors[i].optional]
+    results = ", ".join(["Tensor"] * len(op.outputs))
+    returns = f"({results})" if len(op.outputs) > 1 else results
+    return f"({', '.join(texts + (['*'] + rest if rest else []))}) -> {returns}"
+
+
+def _literal(value) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _parts(op: Op, arguments: tuple, named: dict) -> tuple:
+    """Arguments of the schema as inputs, attributes and which outputs are asked for."""
+    names = [op.tensors[i].name for i in op.inputs]
+    given = dict(zip(names, arguments), **named)
+    inputs = tuple(given.get(name) for name in names)
+    numbers = tuple(given.get(row.name, row.default) for row in op.attributes)
+    rows = [op.tensors[i] for i in op.outputs]
+    asked = tuple(given.get(row.name, False) if row.optional else True for row in rows)
+    return inputs, numbers, asked
+
+
+def _all_results(op: Op, results, asked: tuple, like):
+    """One tensor for every output of the schema: an empty one where it was not asked for."""
+    if len(op.outputs) == 1:
+        return results
+    found = iter(results if isinstance(results, tuple) else (results,))
+    return tuple(next(found) if flag else like.new_empty((0,)) for flag in asked)
+
+
+def _real(op: Op):
+    def run(*arguments, **named):
+        inputs, numbers, asked = _parts(op, arguments, named)
+        results = _call_tensors(op, inputs, numbers, asked, autograd=False)
+        return _all_results(op, results, asked, inputs[0])
+
+    return run
+
+
+def _fake(op: Op):
+    def shapes(*arguments, **named):
+        inputs, numbers, asked = _parts(op, arguments, named)
+        rows = [op.tensors[i] for i in op.inputs]
+        values = {row.name: row.number(op.name, value) for row, value in zip(op.attributes, numbers)}
+        given = {row.name: tuple(t.shape) for row, t in zip(rows, inputs) if t is not None}
+        open_ones = [t for row, t in zip(rows, inputs) if t is not None and not row.dtype]
+        found = op.shapes(given, values)
+        made = []
+        for slot, flag in zip(op.outputs, asked):
+            row = op.tensors[slot]
+            if flag and found[row.name] is None:
+                raise InvalidError(f"{op.name}: the shape of '{row.name}' follows from no tensor given")
+            dtype = _DTYPES[row.dtype] if row.dtype else open_ones[0].dtype
+            made.append(inputs[0].new_empty(found[row.name], dtype=dtype) if flag else inputs[0].new_empty((0,)))
+        return tuple(made) if len(made) > 1 else made[0]
+
+    return shapes
+
+
+def _register(op: Op):
+    custom = torch.library.custom_op(f"kfuse::{op.name}", mutates_args=(), schema=_schema(op))(_real(op))
+    custom.register_fake(_fake(op))
+    return getattr(torch.ops.kfuse, op.name)
+
+
+def _traced_of(op: Op):
+    """What a compiled function sees instead of the Python of this package: one call of the custom op."""
+    target, name = _register(op), op.name
+    numbers_of = tuple((row.name, row.words, row.real) for row in op.attributes)
+    rows = tuple((op.tensors[i].name, op.tensors[i].optional) for i in op.outputs)
+    optional_ones = [row.name for row in (op.tensors[i] for i in op.outputs) if row.optional]
+    types = {}  # of what is returned: nothing can be made while torch traces
+    for size in range(len(optional_ones) + 1):
+        for some in itertools.combinations(optional_ones, size):
+            names = tuple(output for output, optional in rows if not optional or output in some)
+            if len(names) > 1:
+                types[names] = _call._result_type(op, names)
+
+    def traced(inputs, numbers, asked):
+        named = {}
+        for (attribute, words, real), value in zip(numbers_of, numbers):
+            if words and not isinstance(value, str):
+                value = words[value]
+            named[attribute] = float(value) if real else value
+        names = []
+        for (output, optional), value in zip(rows, asked):
+            if not (value is None or value is True or value is False):
+                raise InvalidError(f"{name}: where torch compiles or differentiates, results cannot be given a place")
+            if optional:
+                named[output] = value is True
+            if value is True or not optional:
+                names.append(output)
+        results = target(*inputs, **named)
+        if len(rows) == 1:
+            return results
+        results = [result for result, (output, _) in zip(results, rows) if output in names]
+        return types[tuple(names)](*results) if len(names) > 1 else results[0]
+
+    return traced
+
+
+_traced_ops = _functions.space["_traced"]
+
+
+def _traced(op: Op, inputs: tuple, numbers: tuple, asked: tuple):
+    if op.name not in _traced_ops:
+        raise UnsupportedError(f"{op.name}: custom ops, gradients and compilation need torch 2.4 or newer")
+    return _traced_ops[op.name](inputs, numbers, asked)
+
+
+if hasattr(torch.library, "custom_op"):
+    for _op in OPS:
+        _traced_ops[_op.name] = _traced_of(_op)
+    _functions.space["_compiling"] = torch.compiler.is_compiling
