@@ -2,8 +2,8 @@
 # label: opencl
 # timeout: 600
 # A newcomer's first operation: four new files and no edit, in a scratch copy of the tree. Then the build finds it,
-# `kfuse` lists, explains and runs it, its own test passes, and the same build refuses it when one of the
-# files is missing. Mistakes caught: a table somewhere that lists ops by hand; a generator that needs to be
+# `kfuse` lists, explains and runs it, C and Python call it, its own test passes, and the same build refuses it when
+# one of the files is missing. Mistakes caught: a table somewhere that lists ops by hand; a generator that needs to be
 # told; an op that works only because its shape is softmax's.
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -216,7 +216,7 @@ expect() { # title pattern command...: the command succeeds and says so
 # -O0: what is tested is that everything is found, and this copy is built from nothing.
 configure=(cmake -G Ninja -S . -B build-dummy -DCMAKE_BUILD_TYPE=None -DKFUSE_TESTS=ON)
 expect "configures" "" "${configure[@]}"
-expect "builds" "" cmake --build build-dummy --target kfuse test_dummy
+expect "builds" "" cmake --build build-dummy --target kfuse test_dummy libkfuse
 kfuse=build-dummy/kfuse
 
 # The test's own XML file belongs to the program that counts, not to this one.
@@ -238,6 +238,18 @@ if [ "$doubled" != " 1 2 -2 4 6 -8 " ] && [ "$doubled" != " 1 2 -2 4 6 -8" ]; th
     exit 1
 fi
 echo "ok: the output is twice the input"
+
+# The Python function, which nobody wrote either.
+if python=$(scripts/python_with numpy); then
+    expect "is called from Python" '^4\.0 -8\.0 out=None$' env PYTHONPATH=python KFUSE_LIBRARY="$PWD/build-dummy/libkfuse.so" \
+        "$python" -c '
+import inspect, kfuse, numpy
+x = numpy.array([[0.5, 1, -1], [2, 3, -4]], numpy.float32)
+y = kfuse.dummy(x)
+print(y[1, 0], y[1, 2], str(inspect.signature(kfuse.dummy)).strip("()").split(", ")[-1])'
+else
+    echo "no python3 here has NumPy: kfuse.dummy() was not called"
+fi
 
 # A stem that one backend lacks is a configure error that names the file.
 rm backends/opencl/kernels/dummy.cl

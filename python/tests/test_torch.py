@@ -1,0 +1,213 @@
+"""torch: its tensors in host memory (through OpenCL), the short way on the null backend, custom ops and torch.compile.
+SPDX-License-Identifier: Apache-2.0"""
+
+import subprocess
+import sys
+import unittest
+
+import torch
+
+import kfuse
+from kfuse import _devices
+
+torch.manual_seed(5)
+
+
+def near(got, wanted, factor=16):
+    unit = torch.finfo(got.dtype).eps
+    bound = factor * unit * (1 + wanted.double().abs())
+    assert got.shape == wanted.shape
+    assert bool(((got.double() - wanted.double()).abs() <= bound).all())
+
+
+class HostTensors(unittest.TestCase):
+    """Mistakes: torch's strides counted in bytes; bfloat16 taken for float16; a result that is no tensor."""
+
+    def test_dtypes(self):
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            x = torch.randn(4, 6, 50).to(dtype)
+            y = kfuse.softmax(x)
+            self.assertEqual((type(y), y.dtype), (torch.Tensor, dtype))
+            near(y, torch.softmax(x.double(), -1), 4)
+
+    def test_views_and_places(self):
+        x = torch.randn(6, 80)[::2, 10:50]
+        board = torch.full((3, 60), 9.0)
+        self.assertEqual(kfuse.softmax(x, out=board[:, 5:45]).data_ptr(), board[:, 5:45].data_ptr())
+        near(board[:, 5:45], torch.softmax(x.double(), -1))
+        self.assertTrue(bool((board[:, :5] == 9).all()) and bool((board[:, 45:] == 9).all()))
+
+    def test_parameters_and_several_results(self):
+        layer = torch.nn.LayerNorm(50).requires_grad_(False)
+        x = torch.randn(4, 50)
+        got = kfuse.layer_norm(x, layer.weight, layer.bias, mean=True)
+        near(got.y, torch.nn.functional.layer_norm(x.double(), (50,)))
+        near(got.mean, x.double().mean(-1))
+
+    def test_cross_entropy(self):
+        logits, target = torch.randn(9, 70), torch.randint(0, 70, (9,))
+        loss = kfuse.cross_entropy(logits, target, reduction="mean")
+        near(loss, torch.nn.functional.cross_entropy(logits.double(), target))
+
+    def test_refusals(self):
+        x = torch.randn(4, 50)
+        with self.assertRaisesRegex(kfuse.InvalidError, "float64"):
+            kfuse.softmax(x.double())
+        with self.assertRaisesRegex(kfuse.InvalidError, "weight"):
+            kfuse.layer_norm(x, torch.ones(49))
+        with self.assertRaisesRegex(TypeError, "list"):
+            kfuse.layer_norm(x, [1.0])
+
+    def test_what_was_written_to_is_known_to_autograd(self):
+        x = torch.randn(4, 50)
+        w = torch.randn(4, 50, requires_grad=True)
+        product = (w * x).sum()
+        kfuse.softmax(x, out=x)
+        with self.assertRaisesRegex(RuntimeError, "modified by an inplace"):
+            product.backward()
+
+
+class CustomOps(unittest.TestCase):
+    """Mistakes: an op that torch.compile does not see as one; a fake result of another shape, dtype or layout; a
+    gradient that is silently lost."""
+
+    def test_compiled_in_one_graph(self):
+        def f(x, weight):
+            y, rstd = kfuse.rms_norm(x * 2, weight, eps=1e-6, rstd=True)
+            return kfuse.softmax(y) + rstd[:, None], kfuse.bias_gelu(y, weight, approximate="tanh")
+
+        x, weight = torch.randn(4, 50), torch.randn(50)
+        wanted = f(x, weight)
+        for got, value in zip(torch.compile(f, backend="aot_eager", fullgraph=True)(x, weight), wanted):
+            near(got, value, 2)
+
+    def test_several_results_by_name(self):
+        def f(x):
+            got = kfuse.layer_norm(x, mean=True)
+            return got.y + got.mean[..., None], kfuse.add_rms_norm(x, x).residual_out
+
+        for dynamic in (False, True):
+            compiled = torch.compile(f, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+            for rows in (3, 5, 7):
+                x = torch.randn(rows, 2, 50)
+                for got, wanted in zip(compiled(x), f(x)):
+                    near(got, wanted, 2)
+
+    def test_exported(self):
+        class Model(torch.nn.Module):
+            def forward(self, x):
+                return kfuse.softmax(x, axis=1)
+
+        x = torch.randn(3, 4, 8)
+        near(torch.export.export(Model(), (x,)).module()(x), torch.softmax(x.double(), 1))
+
+    def test_seen_as_ops(self):
+        seen = []
+
+        def look(module, inputs):
+            seen.extend(str(node.target) for node in module.graph.nodes if node.op == "call_function")
+            return module
+
+        torch.compile(lambda x: kfuse.softmax(x) + 1, backend=look, fullgraph=True)(torch.randn(3, 8))
+        self.assertTrue(any("kfuse" in target and "softmax" in target for target in seen), seen)
+
+    def test_every_op_is_a_proper_custom_op(self):
+        tests = ("test_schema", "test_faketensor")
+        for op in _ops():
+            size = {"half": 4}
+            inputs = []
+            for row in (op.tensors[i] for i in op.inputs):
+                shape = [size.get(dim, 8) for dim in row.dims]
+                dtype = {1: torch.float32, 5: torch.int64, 4: torch.int32}.get(row.dtype, torch.bfloat16)
+                inputs.append(torch.zeros(shape, dtype=dtype) if row.below else torch.rand(shape).to(dtype))
+            asked = {op.tensors[i].name: True for i in op.outputs if op.tensors[i].optional}
+            with self.subTest(op=op.name):
+                torch.library.opcheck(getattr(torch.ops.kfuse, op.name), inputs, asked, test_utils=tests)
+
+    def test_gradients_are_refused_not_lost(self):
+        x = torch.randn(4, 50, requires_grad=True)
+        y = kfuse.softmax(x)
+        self.assertTrue(y.requires_grad)
+        with self.assertRaisesRegex(RuntimeError, "autograd"):
+            y.sum().backward()
+        with torch.no_grad():
+            self.assertFalse(kfuse.softmax(x).requires_grad)
+        with self.assertRaisesRegex(kfuse.InvalidError, "cannot be given a place"):
+            kfuse.softmax(x, out=torch.empty(4, 50))
+
+    def test_fake_tensors(self):
+        from torch._subclasses import FakeTensorMode
+
+        with FakeTensorMode():
+            got = kfuse.layer_norm(torch.empty(3, 4, 8), mean=True)
+            self.assertEqual((got.y.shape, got.mean.shape), ((3, 4, 8), (3, 4)))
+
+    def test_torch_is_imported_by_its_user_alone(self):
+        code = "import kfuse, sys; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        code = (
+            "import kfuse, torch; x = torch.randn(3, 4); y = kfuse.softmax(x); "
+            "assert (y - torch.softmax(x, -1)).abs().max() < 1e-6; assert hasattr(torch.ops.kfuse, 'softmax')"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_an_older_torch(self):
+        code = (
+            "import torch; del torch.library.custom_op; import kfuse; x = torch.randn(3, 4); "
+            "assert (kfuse.softmax(x) - torch.softmax(x, -1)).abs().max() < 1e-6\n"
+            "try: kfuse.softmax(x.requires_grad_())\n"
+            "except kfuse.UnsupportedError: pass\n"
+            "else: raise SystemExit('a gradient was lost')"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class TheShortWay(unittest.TestCase):
+    """As on a CUDA device, with the null backend in its place. Mistakes: a record that outlives a change of shape,
+    stride or attribute; an address of the call before."""
+
+    def setUp(self):
+        from kfuse import torch as own
+
+        self.own, self.stream, self.backend = own, own.current_stream, _devices.direct_backend
+        own.current_stream = lambda index: 4096
+        _devices.direct_backend, _devices.pretend = b"null", True
+
+    def tearDown(self):
+        self.own.current_stream = self.stream
+        _devices.direct_backend, _devices.pretend = self.backend, False
+        for op in _ops():
+            op.records.clear()
+
+    def test_records(self):
+        op = next(op for op in _ops() if op.name == "rms_norm")
+        op.records.clear()
+        weight = torch.ones(50)
+        for x in (torch.randn(4, 50), torch.randn(4, 50), torch.randn(5, 50), torch.randn(4, 100)[:, :50]):
+            out = torch.empty(x.shape)
+            for _ in range(2):
+                kfuse.rms_norm(x, weight, out=out)
+                record = list(op.records.values())[-1] if x.shape[0] != 4 else None
+            if record:
+                at = [_devices.BASE + operand.offset * size for operand, size in record.places]
+                self.assertEqual(at, [x.data_ptr(), weight.data_ptr(), out.data_ptr()])
+        self.assertEqual(len(op.records), 3)
+        before = out._version
+        kfuse.rms_norm(x, weight, out=out)
+        self.assertGreater(out._version, before)
+        kfuse.rms_norm(torch.randn(4, 50), weight, eps=1e-6)
+        kfuse.rms_norm(torch.randn(4, 50), weight, eps=1e-6, rstd=True)
+        self.assertEqual(len(op.records), 5)
+
+    def test_nothing_to_do(self):
+        self.assertEqual(kfuse.softmax(torch.empty(0, 8)).shape, (0, 8))
+
+
+def _ops():
+    from kfuse._table import OPS
+
+    return OPS
+
+
+if __name__ == "__main__":
+    unittest.main()
