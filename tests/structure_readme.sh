@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/readme_table --check
+scripts/peers_table --check
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -53,5 +54,51 @@ fi
 row softmax fused opencl '[4096,4096]' 134217728 30000 1 >"$folder/results/h200.jsonl"
 if table 2>/dev/null; then
     echo "a file without roofs was accepted"
+    exit 1
+fi
+
+# The table of peers: computed from the samples again, the newest measurement of a case, nothing of a CPU.
+rm "$folder"/results/*
+printf '%s\n' 'before' '<!-- peers: begin (written by scripts/peers_table, not by hand) -->' '<!-- peers: end -->' \
+    'after' >"$folder/README.md"
+cp "$folder/README.md" "$folder/empty.md"
+peer() { # name process ns ns ns median
+    printf '{"record":"peer","peer":"%s","process":%s,"op":"softmax","form":"softmax","dtype":"bf16","shape":[16384,4096],"with":null,"device":"%s","cache":"cold","status":"ok","samples_ns":[%s,%s,%s],"time_ns":{"median":%s}}\n' \
+        "$1" "$2" "${device:-NVIDIA H200}" "$3" "$4" "$5" "$6"
+}
+run() { # nanoseconds more of each sample of kfuse
+    local process
+    echo '{"record":"run","context":{"peers":{"triton":{"version":"3.6"},"torch_fused":{"version":"2.11"},"quack":{"missing":"x"}}}}'
+    for process in 1 2 3; do
+        peer kfuse_fused $process $((64000 + $1)) $((65000 + $1)) $((66000 + $1)) $((65000 + $1))
+        peer triton $process 80000 80000 80000 80000
+        peer torch_fused $process 200000 200000 200000 200000
+        peer roof_copy $process 63000 63000 63000 63000
+    done
+    echo '{"record":"end","exit":0}'
+}
+peers() {
+    scripts/peers_table --results "$folder/results" --readme "$folder/README.md" "$@"
+}
+peers
+cmp "$folder/README.md" "$folder/empty.md" || { echo "a section without rows" && exit 1; }
+{ run 90000 && run 0; } >"$folder/results/peers-h200.jsonl"
+if peers --check 2>/dev/null; then
+    echo "--check accepted a README without the table of peers"
+    exit 1
+fi
+peers
+peers --check
+for words in '| softmax | bf16 | 16384×4096 | – | 65.0 | – | triton | 80.0 | 0.812 (0.805–0.820) | ≤ 0.95 met |' \
+    'Peers: triton 3.6, torch_fused 2.11.'; do
+    grep -qF "$words" "$folder/README.md" || {
+        echo "the table of peers is not that of the newest rows:"
+        cat "$folder/README.md"
+        exit 1
+    }
+done
+device=CPU peer kfuse_fused 1 1 1 1 1 >"$folder/results/peers-h200.jsonl"
+if peers 2>/dev/null; then
+    echo "rows of a CPU were accepted"
     exit 1
 fi

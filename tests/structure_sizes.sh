@@ -20,7 +20,7 @@ check_lines() { # limit files...
     done
 }
 host=(core/**/*.[ch] ops/**/*.[ch] harness/**/*.[ch] lessons/**/*.[ch] cli/**/*.[ch] tests/**/*.[ch])
-check_lines 400 "${host[@]}" include/kfuse/*.h scripts/* tests/*.sh tests/*.py python/**/*.py CMakeLists.txt cmake/*
+check_lines 400 "${host[@]}" include/kfuse/*.h scripts/* tests/*.sh tests/*.py python/**/*.py bench/**/*.py CMakeLists.txt cmake/*
 check_lines 700 backends/**/*.[ch] backends/*/kernels/**/*.cu backends/*/kernels/**/*.cl lessons/**/*.cu lessons/**/*.cl
 
 # A function body is what stands between a brace alone in column 1 and the next closing one in column 1:

@@ -1,0 +1,36 @@
+"""All peers, in the order in which they are measured and shown. SPDX-License-Identifier: Apache-2.0"""
+
+import kfuse_cmd
+import kfuse_lib
+import peer_jax
+import peer_numpy
+import peer_others
+import peer_roofs
+import peer_torch
+import peer_triton
+
+OURS = "kfuse_fused"
+
+
+def peers():
+    """Those that share one process."""
+    return [peer for module in (peer_roofs, kfuse_lib, peer_torch, peer_triton, peer_jax, peer_others, peer_numpy)
+            for peer in module.PEERS]
+
+
+def names():
+    return [peer.name for peer in peers()] + [kfuse_cmd.NAME]
+
+
+def what(name):
+    return next((peer.what for peer in peers() if peer.name == name), "kfuse on OpenCL, from a process of its own")
+
+
+def usual(gpu):
+    """Who takes part when nobody is named."""
+    kind = "gpu" if gpu else "cpu"
+    return [peer.name for peer in peers() if kind in peer.usual.split() or peer.usual == ""] + [kfuse_cmd.NAME]
+
+
+def rivals():
+    return [peer.name for peer in peers() if peer.rival]
