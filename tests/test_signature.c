@@ -177,7 +177,8 @@ static void requested_traffic_is_exact_without_optimisation(void **state)
 
 /* Mistake: a value that depends on memory which nothing wrote, private arrays too. Not optimised,
  * because the check of Oclgrind 21.10 knows no `freeze`, and one case a process, because it forgets
- * what is initialised in a buffer that takes the place of an older one. */
+ * what is initialised in a buffer that takes the place of an older one. That takes most of this
+ * program's time: f16, which moves what bf16 does, is for KFUSE_LONG=1. */
 static void nothing_depends_on_what_was_never_written(void **state)
 {
     (void)state;
@@ -186,6 +187,8 @@ static void nothing_depends_on_what_was_never_written(void **state)
     assert_true(place >= 0);
     close(place);
     for (int i = 0; i < case_count; i++) {
+        if (strstr(cases[i], " f16 ") && !getenv("KFUSE_LONG"))
+            continue;
         unlink(log);
         fclose(simulate(CHECKED, i, 1, log));
         FILE *file = fopen(log, "r");
