@@ -94,7 +94,8 @@ static void make_key(call_key *key, const kf_op *op, const kf_tensor *tensors,
     put(key, (int64_t)(intptr_t)op);
     put(key, numbers != NULL);
     for (int i = 0; numbers && i < op->attribute_count; i++)
-        put(key, numbers[i].i); /* the bits of a real number as well */
+        if (!op->attributes[i].per_run)
+            put(key, numbers[i].i); /* the bits of a real number as well */
     for (int i = 0; i < op->tensor_count; i++)
         put_tensor(key, &tensors[i]);
 }
@@ -258,6 +259,9 @@ static kf_status call(kf_calls *calls, const kf_op *op, const kf_operand *const 
     if (!e)
         return run_new(calls, &key, op, tensor, numbers, binding);
     e->used = ++calls->clock;
+    for (int i = 0; numbers && i < op->attribute_count; i++)
+        if (op->attributes[i].per_run)
+            kf_exec_int(e->exec, op->attributes[i].name, numbers[i].i);
     return kf_run(e->exec, calls->queue, binding, NULL);
 }
 

@@ -59,7 +59,7 @@ static void pack(kf_exec *exec, int index)
             packed->value[n++] = (kf_value){
                 .kind = kf_use_absent(exec->plan, use) ? KF_VALUE_ABSENT : KF_VALUE_BUFFER};
             packed->value[n++] = (kf_value){.kind = KF_VALUE_I64};
-        } else if (use->kind == KF_USE_INT) {
+        } else if (use->kind == KF_USE_INT || use->kind == KF_USE_PER_RUN) {
             packed->value[n++] = (kf_value){.kind = KF_VALUE_I64, .as.i64 = use->i};
         } else if (use->kind == KF_USE_INT32) {
             packed->value[n++] = (kf_value){.kind = KF_VALUE_I32, .as.i32 = (int32_t)use->i};
@@ -82,7 +82,9 @@ static void patch(const kf_exec *exec, int index, const kf_binding *bindings, kf
     kf_value *value = exec->step[index].value;
     for (int i = 0, n = 0; i < step->use_count; i++) {
         const kf_use *use = &step->use[i];
-        if (use->kind > KF_USE_WRITE) {
+        if (use->kind == KF_USE_PER_RUN) {
+            value[n++].as.i64 = plan->problem.attribute[use->i].i;
+        } else if (use->kind > KF_USE_WRITE) {
             n++;
         } else if (value[n].kind == KF_VALUE_ABSENT) {
             n += 2;
@@ -209,6 +211,21 @@ void kf_exec_close(kf_exec *exec)
 size_t kf_exec_workspace_bytes(const kf_exec *exec)
 {
     return exec ? exec->plan->scratch_bytes : 0;
+}
+
+kf_status kf_exec_int(kf_exec *exec, const char *attribute, int64_t value)
+{
+    const kf_op *op = exec ? exec->plan->problem.op : NULL;
+    for (int i = 0; op && attribute && i < op->attribute_count; i++)
+        if (op->attributes[i].per_run && !strcmp(op->attributes[i].name, attribute)) {
+            exec->plan->problem.attribute[i].i = value;
+            return KF_OK;
+        }
+    return kf_fail(KF_INVALID,
+                   op && attribute ? "kf_exec_int: op '%s' has no attribute '%s' that a prepared "
+                                     "exec can change: set it in the problem"
+                                   : "kf_exec_int: an exec and the name of an attribute are needed",
+                   op ? op->name : "", attribute ? attribute : "");
 }
 
 const kf_plan *kf_exec_plan(const kf_exec *exec)

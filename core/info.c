@@ -86,6 +86,7 @@ kf_status kf_op_attribute(int op, int attribute, kf_attribute_info *info)
                                 .words = text(decl->words),
                                 .help = text(decl->help),
                                 .fallback = decl->fallback,
-                                .real = decl->real};
+                                .real = decl->real,
+                                .per_run = decl->per_run};
     return KF_OK;
 }

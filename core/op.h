@@ -42,6 +42,7 @@ typedef struct kf_attribute_decl {
     bool real; /* double, else int64 */
     double fallback;
     const char *words; /* names of the values 0, 1, ...: "none tanh"; NULL = numbers */
+    bool per_run;      /* an int64 that plans do not depend on: kernels take it as PER_RUN(index) */
     const char *help;
 } kf_attribute_decl;
 
@@ -92,7 +93,8 @@ typedef enum kf_use_kind {
     KF_USE_WRITE,
     KF_USE_INT,
     KF_USE_INT32,
-    KF_USE_FLOAT
+    KF_USE_FLOAT,
+    KF_USE_PER_RUN
 } kf_use_kind;
 
 /* One kernel parameter, and what the launch does with it. READ and WRITE are a global pointer
@@ -127,6 +129,8 @@ typedef struct kf_use {
 #define INT(value) ((kf_use){.kind = KF_USE_INT, .i = (value)})     /* 64 bits in the kernel */
 #define INT32(value) ((kf_use){.kind = KF_USE_INT32, .i = (value)}) /* 32 bits */
 #define FLOAT(value) ((kf_use){.kind = KF_USE_FLOAT, .f = (value)})
+/* What the attribute of that index is at each run, 64 bits. */
+#define PER_RUN(attribute) ((kf_use){.kind = KF_USE_PER_RUN, .i = (attribute)})
 #define USES(...)                                                                                  \
     (const kf_use[]){__VA_ARGS__}, (int)(sizeof((const kf_use[]){__VA_ARGS__}) / sizeof(kf_use))
 

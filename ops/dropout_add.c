@@ -34,7 +34,7 @@ static const kf_tensor_decl tensors[] = {
 
 static const kf_attribute_decl attributes[] = {
     {.name = "p", .real = true, .fallback = 0.1, .help = "probability to drop an element, 0 to 1"},
-    {.name = "seed", .help = "of the mask: the same seed, the same elements"},
+    {.name = "seed", .per_run = true, .help = "of the mask: the same seed, the same elements"},
 };
 
 static kf_status derive(kf_problem *problem)
@@ -70,7 +70,7 @@ static void plan_unfused(kf_plan *p, const kf_problem *problem, const kf_config 
                     kf_row_map_work(&map, 1, 0),
                     USES(kf_row_map_read(p, &map, X), WRITE(dropped), INT(map.rows), INT(map.cols),
                          INT(map.stride[X]), INT32(threshold_of(problem)), FLOAT(scale_of(problem)),
-                         INT(problem->attribute[SEED].i)));
+                         PER_RUN(SEED)));
     kf_row_map_step(
         p, &map, cpu ? "dropout_add_add_cpu" : "dropout_add_add", kf_row_map_work(&map, 1, 0),
         USES(kf_row_map_read(p, &map, RESIDUAL), WRITE(kf_tensor_ref(p, Y)), READ(dropped),
@@ -84,8 +84,7 @@ static void add_fused(kf_plan *p, const char *entry, const kf_row_map *map)
                     USES(kf_row_map_read(p, map, X), kf_row_map_read(p, map, RESIDUAL),
                          WRITE(kf_tensor_ref(p, Y)), INT(map->rows), INT(map->cols),
                          INT(map->stride[X]), INT(map->stride[RESIDUAL]), INT(map->stride[Y]),
-                         INT32(threshold_of(problem)), FLOAT(scale_of(problem)),
-                         INT(problem->attribute[SEED].i)));
+                         INT32(threshold_of(problem)), FLOAT(scale_of(problem)), PER_RUN(SEED)));
 }
 
 static void plan_fused(kf_plan *p, const kf_problem *problem, const kf_config *config,

@@ -8,6 +8,7 @@
 #include <kfuse/calls.h>
 #include <string.h>
 #include "../core/backend.h"
+#include "../core/op.h"
 
 typedef struct rig {
     kf_device *device;
@@ -79,6 +80,30 @@ static void an_exec_is_kept_for_what_it_was_prepared_for(void **state)
     x.offset = 3;
     assert_int_equal(kf_softmax(r.calls, &x, &y, NULL), KF_OK);
     assert_int_equal(kf_calls_ready(r.calls), 7);
+    close_rig(&r);
+}
+
+/* Mistakes: a new exec for every seed; an option that plans depend on taken for one of each run. */
+static void a_seed_is_of_the_run(void **state)
+{
+    rig r;
+    (void)state;
+    open_rig(&r, 0);
+    const kf_operand x = operand(&r, KF_F32, 4, 100, 0),
+                     residual = operand(&r, KF_F32, 4, 100, 512),
+                     y = operand(&r, KF_F32, 4, 100, 1024);
+    kf_dropout_add_options options = kf_dropout_add_defaults();
+    for (int i = 0; i < 3; i++) {
+        options.seed = i;
+        assert_int_equal(kf_dropout_add(r.calls, &x, &residual, &y, &options), KF_OK);
+    }
+    assert_int_equal(kf_calls_ready(r.calls), 1);
+    options.p = 0.25;
+    assert_int_equal(kf_dropout_add(r.calls, &x, &residual, &y, &options), KF_OK);
+    assert_int_equal(kf_calls_ready(r.calls), 2);
+    for (int i = 0; kf_ops[i]; i++)
+        for (int a = 0; a < kf_ops[i]->attribute_count; a++)
+            assert_false(kf_ops[i]->attributes[a].per_run && kf_ops[i]->attributes[a].real);
     close_rig(&r);
 }
 
@@ -223,6 +248,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_exec_is_kept_for_what_it_was_prepared_for),
+        cmocka_unit_test(a_seed_is_of_the_run),
         cmocka_unit_test(tensors_and_options_reach_their_places),
         cmocka_unit_test(what_is_refused_changes_nothing),
         cmocka_unit_test(views_side_by_side_are_no_overlap),

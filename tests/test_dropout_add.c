@@ -214,9 +214,42 @@ static void output_may_be_either_input(void **state)
     on_each_device(check_in_place);
 }
 
+static void run_twice(kf_device *device, kf_queue *queue)
+{
+    map_ready first = map_open("dropout_add fused f32 rows=5 cols=203 p=0.5 attr.seed=1", device,
+                               queue),
+              other = map_open("dropout_add fused f32 rows=5 cols=203 p=0.5 attr.seed=7", device,
+                               queue);
+    const size_t bytes = map_extent(first.plan, Y);
+    char *one = malloc(bytes), *seven = malloc(bytes), *wanted = malloc(bytes);
+    map_run(first.exec, queue, first.binding, Y, one, bytes);
+    assert_int_equal(kf_exec_int(first.exec, "seed", 7), KF_OK);
+    map_run(first.exec, queue, first.binding, Y, seven, bytes);
+    map_run(other.exec, queue, first.binding, Y, wanted, bytes);
+    assert_memory_equal(seven, wanted, bytes);
+    assert_memory_not_equal(seven, one, bytes);
+    assert_int_equal(kf_exec_int(first.exec, "p", 1), KF_INVALID);
+    assert_non_null(strstr(kf_error(), "'p'"));
+    assert_int_equal(kf_exec_int(NULL, "seed", 1), KF_INVALID);
+    free(one);
+    free(seven);
+    free(wanted);
+    map_close(&other);
+    map_close(&first);
+}
+
+/* Mistakes: a seed that stays what it was when the exec was prepared; another attribute that is
+ * changed behind the plan's back. */
+static void a_prepared_exec_takes_another_seed(void **state)
+{
+    (void)state;
+    on_each_device(run_twice);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_prepared_exec_takes_another_seed),
         cmocka_unit_test(philox_gives_the_published_words),
         cmocka_unit_test(traffic_is_what_the_formula_moves),
         cmocka_unit_test(only_probabilities_are_taken),

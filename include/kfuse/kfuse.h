@@ -233,6 +233,9 @@ KF_API kf_cost kf_plan_cost(const kf_plan *plan);
 KF_API kf_status kf_prepare(const kf_plan *plan, kf_device *device, kf_exec **exec);
 KF_API void kf_exec_close(kf_exec *exec);
 KF_API size_t kf_exec_workspace_bytes(const kf_exec *exec);
+/* Another value, from the next kf_run on, of an attribute that plans do not depend on
+ * (kf_attribute_info.per_run: the seed of dropout). KF_INVALID for every other one. */
+KF_API kf_status kf_exec_int(kf_exec *exec, const char *attribute, int64_t value);
 
 typedef struct kf_binding { /* all zero for an absent optional tensor */
     kf_buffer *buffer;
@@ -271,7 +274,7 @@ typedef struct kf_calls kf_calls;
 /* Execs for one queue, which outlives them. `capacity` 0 = 64. A call that finds no room closes the
  * exec that was used longest ago, and waits for the queue before: the one wait behind the caller's
  * back; give a capacity that holds what the program uses. Options are part of what an exec is
- * prepared for: a seed that changes with every call prepares every time.
+ * prepared for, but for those of each run (the seed of dropout).
  *
  * Only a call that finds its exec ready is legal inside a stream capture. A graph made so uses the
  * exec's kernels and scratch memory: it is launched on the same queue, or ordered after it, and not
@@ -320,7 +323,8 @@ typedef struct kf_attribute_info {
     const char *words; /* names of the values 0, 1, ...: "none tanh" */
     const char *help;
     double fallback;
-    bool real; /* double, else a whole number */
+    bool real;    /* double, else a whole number */
+    bool per_run; /* another value needs no new exec: kf_exec_int, and kf_call by itself */
 } kf_attribute_info;
 
 KF_API int kf_op_count(void);

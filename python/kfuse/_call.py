@@ -67,6 +67,11 @@ class Record:
                 place.i = self.named[row.name]
         return array
 
+    def set_per_run(self, op: Op, numbers: tuple) -> None:
+        """The attributes that change from call to call without another exec; the device's lock is held."""
+        for i in op.per_run:
+            self.numbers[i].i = op.attributes[i].number(op.name, numbers[i])
+
     def _outputs(self, op: Op, views: list, asked: tuple) -> list:
         """(place among the outputs, shape, dtype) of those to be made; `results` are all that are returned."""
         inputs = dict(zip((op.tensors[i].name for i in op.inputs), views))
@@ -129,7 +134,7 @@ def keep(op: Op, key: tuple, record: Record) -> Record:
 # ---- device memory --------------------------------------------------------------------------------
 
 
-def run_direct(op: Op, record: Record, native: int, addresses: list, others: tuple = ()) -> None:
+def run_direct(op: Op, record: Record, native: int, addresses: list, numbers: tuple, others: tuple = ()) -> None:
     """Enqueues on a native stream, after what `others` still have to do."""
     device = record.device
     with device.lock:
@@ -140,6 +145,7 @@ def run_direct(op: Op, record: Record, native: int, addresses: list, others: tup
             if address % size:
                 raise InvalidError(f"{op.name}: a tensor at address {address:#x} is not aligned to its elements")
             operand.offset = (address - BASE) // size if address else 0
+        record.set_per_run(op, numbers)
         status = library.kf_call(stream.calls, op.symbol, record.pointers, record.numbers)
         if status:
             fail(status)
@@ -153,7 +159,7 @@ def _checked_extent(op: Op, slot: int, view: View) -> None:
         raise InvalidError(f"{op.name}: '{op.tensors[slot].name}' has a negative stride; copy it first")
 
 
-def run_host(op: Op, record: Record, views: list, objects: list) -> None:
+def run_host(op: Op, record: Record, views: list, objects: list, numbers: tuple) -> None:
     """Copy in, run, copy out. `views` of all tensors that are there, `objects` those of the outputs."""
     device = _devices.host_device()
     first_output = len(views) - len(objects)
@@ -169,6 +175,7 @@ def run_host(op: Op, record: Record, views: list, objects: list) -> None:
                     device.write(seen[same], view.address, size)
             operand = record.operands[slot]
             operand.buffer, operand.offset = seen[same], 0
+        record.set_per_run(op, numbers)
         status = library.kf_call(device.stream.calls, op.symbol, record.pointers, record.numbers)
         if status:
             fail(status)
@@ -235,7 +242,7 @@ def call_any(op: Op, inputs: tuple, numbers: tuple, asked: tuple):
     views = _views(op, inputs, op.inputs, stream) + _views(op, asked, op.outputs, stream)
     _same_device(op, views)
     flags = tuple(_asked(value) for value in asked)
-    key = (numbers, flags, tuple(None if view is None else view.key for view in views))
+    key = (op.lasting(numbers), flags, tuple(None if view is None else view.key for view in views))
     try:
         record = op.records.get(key)
     except TypeError:  # an attribute that cannot be looked up; Record says what it should have been
@@ -249,8 +256,8 @@ def call_any(op: Op, inputs: tuple, numbers: tuple, asked: tuple):
     kept += [views[len(op.inputs) + i] for i in record.results]
     objects = [outputs[i] for i in record.results]
     if record.index == HOST:
-        run_host(op, record, kept, objects)
+        run_host(op, record, kept, objects, numbers)
     else:
         others = tuple({view.stream for view in kept if view.stream} - {stream})
-        run_direct(op, record, stream, [view.address for view in kept], others)
+        run_direct(op, record, stream, [view.address for view in kept], numbers, others)
     return record.returned(objects)

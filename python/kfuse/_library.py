@@ -195,6 +195,7 @@ class AttributeInfo(ctypes.Structure):
         ("help", ctypes.c_char_p),
         ("fallback", ctypes.c_double),
         ("real", ctypes.c_bool),
+        ("per_run", ctypes.c_bool),
     ]
 
 

@@ -39,6 +39,7 @@ class AttributeRow:
     help: str
     fallback: float
     real: bool
+    per_run: bool
 
     @property
     def default(self):
@@ -76,7 +77,14 @@ class Op:
         self.symbol = self.name.encode()
         self.inputs = tuple(i for i in places if not self.tensors[i].output)
         self.outputs = tuple(i for i in places if self.tensors[i].output)
+        self.per_run = tuple(i for i, row in enumerate(self.attributes) if row.per_run)
         self.records: dict = {}  # of _call.py, by what they were made for
+
+    def lasting(self, numbers: tuple) -> tuple:
+        """The attributes that a record depends on: all but those of each run."""
+        if not self.per_run:
+            return numbers
+        return tuple(None if i in self.per_run else number for i, number in enumerate(numbers))
 
     # ---- shapes ----
 
@@ -150,6 +158,7 @@ def _attribute(op: int, index: int) -> AttributeRow:
         help=_text(info.help),
         fallback=info.fallback,
         real=info.real,
+        per_run=info.per_run,
     )
 
 

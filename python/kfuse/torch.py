@@ -58,7 +58,7 @@ def _record(op: Op, key: tuple, inputs: tuple, numbers: tuple, asked: tuple) -> 
 def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd: bool = True):
     try:
         key = (
-            numbers,
+            op.lasting(numbers),
             tuple(
                 [t if t is None else (t.dtype, t.shape, t.stride(), t.get_device(), t.requires_grad) for t in inputs]
             ),
@@ -83,7 +83,7 @@ def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd:
     results = [outputs[i] for i in record.results]
     addresses = [t.data_ptr() for t in inputs if t is not None]
     addresses += [t.data_ptr() for t in results]
-    _call.run_direct(op, record, current_stream(record.index), addresses)
+    _call.run_direct(op, record, current_stream(record.index), addresses, numbers)
     if record.written:
         _note_writes(asked)
     return record.result._make(results) if record.result else results[0]

@@ -66,6 +66,18 @@ class Values(unittest.TestCase):
         y, rstd_only = kfuse.layer_norm(x, eps=1e-3, rstd=True)
         near(rstd_only, rstd)
 
+    def test_another_seed_is_another_mask_and_no_other_record(self):
+        x, zero = np.ones((8, 100), np.float32), np.zeros((8, 100), np.float32)
+        masks = [kfuse.dropout_add(x, zero, p=0.5, seed=seed) for seed in (1, 2, 1)]
+        self.assertTrue((masks[0] == masks[2]).all() and (masks[0] != masks[1]).any())
+        records = next(op.records for op in _table.OPS if op.name == "dropout_add")
+        kfuse.dropout_add(x, zero, p=0.5, seed=-3)
+        before = len(records)
+        kfuse.dropout_add(x, zero, p=0.5, seed=1 << 40)
+        self.assertEqual(len(records), before)
+        with self.assertRaises(TypeError):
+            kfuse.dropout_add(x, zero, seed=0.5)
+
     def test_axes_that_are_normalised_together(self):
         x, weight = normal(3, 4, 25), normal(4, 25)
         wanted, mean, _ = layer_norm(x.reshape(3, 100).astype(float))
