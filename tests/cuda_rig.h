@@ -31,6 +31,8 @@ static struct {
     fake_cuda_fail_fn *fault;
     fake_cuda_seen_fn *seen, *live, *depth;
     fake_cuda_hit_fn *hit;
+    fake_cuda_current_fn *current;
+    fake_cuda_retained_fn *retained;
 } fake;
 
 #define ASSERT_OK(call)                                                                            \
@@ -217,7 +219,10 @@ static inline int set_up(void **state)
     find_function(library, "fake_cuda_live", &fake.live, sizeof fake.live);
     find_function(library, "fake_cuda_depth", &fake.depth, sizeof fake.depth);
     find_function(library, "fake_cuda_hit", &fake.hit, sizeof fake.hit);
-    return fake.fault && fake.seen && fake.live && fake.depth && fake.hit ? 0 : -1;
+    find_function(library, "fake_cuda_current", &fake.current, sizeof fake.current);
+    find_function(library, "fake_cuda_retained", &fake.retained, sizeof fake.retained);
+    const bool old = fake.fault && fake.seen && fake.live && fake.depth && fake.hit;
+    return old && fake.current && fake.retained ? 0 : -1;
 }
 
 #endif

@@ -4,6 +4,7 @@
 #include "opencl.h"
 
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,14 +88,10 @@ bool opencl_has_extension(cl_device_id device, const char *name)
 
 /* ---- the list ----------------------------------------------------------------------------- */
 
-kf_status opencl_places(opencl_place *places, int *count)
+static kf_status list_places(opencl_place *places, int *count)
 {
     cl_platform_id platforms[OPENCL_MAX_DEVICES];
     cl_uint platform_count = 0;
-    *count = 0;
-    kf_status status = opencl_load();
-    if (status)
-        return status;
     cl_int code = cl.clGetPlatformIDs(OPENCL_MAX_DEVICES, platforms, &platform_count);
     if (code != CL_SUCCESS)
         return opencl_fail(NULL, OPENCL_SETUP, "clGetPlatformIDs", code);
@@ -114,6 +111,21 @@ kf_status opencl_places(opencl_place *places, int *count)
                        "is missing",
                        (unsigned)platform_count);
     return KF_OK;
+}
+
+/* One thread at a time: asked for the first time, a driver makes its devices, and PoCL (3.1) hands
+ * them to a second thread before they are finished, which dies of them. */
+kf_status opencl_places(opencl_place *places, int *count)
+{
+    static pthread_mutex_t listing = PTHREAD_MUTEX_INITIALIZER;
+    *count = 0;
+    kf_status status = opencl_load();
+    if (status)
+        return status;
+    pthread_mutex_lock(&listing);
+    status = list_places(places, count);
+    pthread_mutex_unlock(&listing);
+    return status;
 }
 
 kf_status opencl_enumerate(kf_device_info *list, int capacity, int *count)

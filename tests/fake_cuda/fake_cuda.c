@@ -5,15 +5,17 @@
  * events; work.c has the rest. SPDX-License-Identifier: Apache-2.0 */
 #include "internal.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static struct CUctx_st contexts[8];
+static atomic_int retained[8];
 static _Thread_local kfcu_context stack[MAX_DEPTH];
 static _Thread_local int depth;
 static struct CUstream_st null_stream;
-static int live;
+static atomic_int live;
 static int device_count = 2, arch = 90;
 
 static struct {
@@ -53,6 +55,16 @@ int fake_cuda_live(void)
 int fake_cuda_depth(void)
 {
     return depth;
+}
+
+int fake_cuda_retained(int device)
+{
+    return retained[device];
+}
+
+void *fake_cuda_current(void)
+{
+    return depth ? stack[depth - 1] : NULL;
 }
 
 /* Popping is never refused, and pushing only by name: without a context nothing can be released. */
@@ -211,6 +223,7 @@ kfcu_result cuDevicePrimaryCtxRetain(kfcu_context *context, kfcu_device device)
     const kfcu_result result = fake_enter("cuDevicePrimaryCtxRetain", 0);
     if (result == KF_CUDA_SUCCESS) {
         *context = &contexts[device];
+        retained[device]++;
         live++;
     }
     return result;
@@ -218,7 +231,7 @@ kfcu_result cuDevicePrimaryCtxRetain(kfcu_context *context, kfcu_device device)
 
 kfcu_result cuDevicePrimaryCtxRelease_v2(kfcu_device device)
 {
-    (void)device;
+    retained[device]--;
     live--;
     return fake_enter("cuDevicePrimaryCtxRelease_v2", 0);
 }
@@ -305,7 +318,7 @@ kfcu_result cuEventDestroy_v2(kfcu_event event)
 
 kfcu_result cuEventRecord(kfcu_event event, kfcu_stream stream)
 {
-    static int time;
+    static atomic_int time;
     (void)stream;
     const kfcu_result result = fake_enter("cuEventRecord", 1);
     if (result == KF_CUDA_SUCCESS) {

@@ -11,6 +11,8 @@ typedef int fake_cuda_seen_fn(void);        /* calls seen that the fault was mea
 typedef const char *fake_cuda_hit_fn(void); /* the first symbol that failed, "" = none yet */
 typedef int fake_cuda_live_fn(void);        /* objects made, not destroyed; retained contexts too */
 typedef int fake_cuda_depth_fn(void);       /* contexts pushed and not popped by this thread */
+typedef void *fake_cuda_current_fn(void);   /* the last of them, NULL = none */
+typedef int fake_cuda_retained_fn(int device); /* how often its primary context is held */
 
 /* The environment, read by cuInit: FAKE_CUDA_INIT (code it answers with), FAKE_CUDA_VERSION
  * (12080), FAKE_CUDA_DEVICES (2), FAKE_CUDA_ARCH (90).

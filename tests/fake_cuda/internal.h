@@ -13,6 +13,8 @@
 fake_cuda_fail_fn fake_cuda_fail;
 fake_cuda_seen_fn fake_cuda_seen, fake_cuda_live, fake_cuda_depth;
 fake_cuda_hit_fn fake_cuda_hit;
+fake_cuda_current_fn fake_cuda_current;
+fake_cuda_retained_fn fake_cuda_retained;
 
 enum { MAX_DEPTH = 16, MAX_WORK = 64, MEMORY_BYTES = 1 << 30 };
 
