@@ -259,13 +259,13 @@ static kf_status check_binding(const kf_exec *exec, int i, const kf_binding *bin
             KF_INVALID,
             "kf_run: the tensor '%s' needs %lld elements at offset %lld; its buffer holds %lld",
             name, (long long)exec->extent[i], (long long)binding->offset, (long long)room);
-    const int base = binding->buffer->alignment ? binding->buffer->alignment : tensor->alignment;
-    if (tensor->alignment > size &&
-        (binding->offset * size % tensor->alignment || base % tensor->alignment))
+    const int64_t needed = tensor->alignment > size ? tensor->alignment : size;
+    if (binding->offset * size % needed || binding->buffer->alignment % needed)
         return kf_fail(
             KF_INVALID,
-            "kf_run: the tensor '%s' was promised %d-byte alignment, which offset %lld breaks",
-            name, tensor->alignment, (long long)binding->offset);
+            "kf_run: the tensor '%s' needs an address of %lld-byte alignment, which offset %lld of "
+            "its buffer has not",
+            name, (long long)needed, (long long)binding->offset);
     return KF_OK;
 }
 

@@ -114,12 +114,61 @@ static void adopted_objects_are_used_and_left_alone(void **state)
     ASSERT_OK(cuda->buffer_open(guest.device, &wrap, &buffer));
     ASSERT_OK(cuda->buffer_write(queue, buffer, 4, "abcd", 4));
     assert_memory_equal((char *)wrap.native + 12, "abcd", 4);
+    assert_int_equal(buffer->alignment, 8); /* malloc's, and 8 bytes further on */
     ASSERT_OK(cuda->buffer_close(buffer));
     ASSERT_OK(cuda->queue_close(queue));
     assert_int_equal(fake.live(), before);
     ASSERT_OK(rig_close(&guest));
     ASSERT_OK(rig_close(&owner));
     assert_clean("adopting");
+}
+
+/* The caller has another context current, or none, while everything is done in an adopted one. */
+static void work_beside(kfcu_context current, const kf_device_desc *adopt)
+{
+    kfcu_context popped = NULL;
+    const int live = fake.live(), retained[] = {fake.retained(0), fake.retained(1)};
+    rig r = {.device = NULL};
+    if (current) {
+        assert_int_equal(kfcu.CtxPushCurrent(current), KF_CUDA_SUCCESS);
+    }
+    const int depth = fake.depth();
+    ASSERT_OK(rig_open(&r, adopt, 0));
+    assert_true(fake.current() == current && fake.depth() == depth);
+    ASSERT_OK(rig_work(&r));
+    assert_true(fake.current() == current && fake.depth() == depth);
+    ASSERT_OK(rig_close(&r));
+    assert_true(fake.current() == current && fake.depth() == depth);
+    if (current) {
+        assert_int_equal(kfcu.CtxPopCurrent(&popped), KF_CUDA_SUCCESS);
+    }
+    assert_int_equal(fake.live(), live);
+    assert_int_equal(fake.retained(0), retained[0]);
+    assert_int_equal(fake.retained(1), retained[1]);
+}
+
+/* Catches: a context left current, or the caller's own popped; a primary context released that the
+ * caller retained, or retained once more. */
+static void the_callers_context_is_current_as_before(void **state)
+{
+    (void)state;
+    kfcu_context context[2] = {NULL, NULL};
+    rig own = {.device = NULL};
+    ASSERT_OK(rig_open(&own, &(kf_device_desc){.index = 0}, 0)); /* loads the driver */
+    ASSERT_OK(rig_close(&own));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(kfcu.DevicePrimaryCtxRetain(&context[i], i), KF_CUDA_SUCCESS);
+    }
+    const kf_device_desc adopt = {.adopt = true, .native = context[0]}, own_primary = {.index = 1};
+    for (int i = 0; i < 3; i++) { /* its own, another, none */
+        work_beside(i < 2 ? context[i] : NULL, &adopt);
+        work_beside(i < 2 ? context[i] : NULL, &own_primary);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(fake.retained(i), 1);
+        assert_int_equal(kfcu.DevicePrimaryCtxRelease(i), KF_CUDA_SUCCESS);
+    }
+    assert_clean("working beside the caller");
 }
 
 static void streams_of_other_contexts_are_refused(void **state)
@@ -217,6 +266,7 @@ int main(void)
         cmocka_unit_test(a_sticky_error_loses_the_device_and_it_still_closes),
         cmocka_unit_test(a_lost_context_is_reported_when_it_is_entered),
         cmocka_unit_test(adopted_objects_are_used_and_left_alone),
+        cmocka_unit_test(the_callers_context_is_current_as_before),
         cmocka_unit_test(streams_of_other_contexts_are_refused),
         cmocka_unit_test(the_null_stream_is_a_stream_but_not_recorded),
         cmocka_unit_test(binaries_that_are_not_whole_never_reach_the_driver),

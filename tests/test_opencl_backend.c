@@ -3,6 +3,7 @@
  * experiments. SPDX-License-Identifier: Apache-2.0 */
 #include "opencl_rig.h"
 
+#include <kfuse/calls.h>
 #include <time.h>
 
 /* ---- devices -------------------------------------------------------------------------------- */
@@ -151,6 +152,29 @@ static bool more_references(const cl_uint before[3], const cl_uint after[3])
     return after[0] > before[0] || after[1] > before[1] || after[2] > before[2];
 }
 
+/* A typed call on a part of the caller's buffer, out of an exec that is kept until the end. */
+static void call_adopted(test_rig *rig, const native_objects *natives)
+{
+    const size_t place = NATIVE_BYTES / 2;
+    kf_buffer_desc desc = {
+        .bytes = 4096, .adopt = true, .native = natives->memory, .native_offset = place};
+    kf_operand x = {.offset = 1};
+    kf_calls *calls;
+    static const float quarters[] = {0.25f, 0.25f, 0.25f, 0.25f}; /* exactly: e^0 / 4 */
+    float read[4];
+    ASSERT_OK(kf_tensor_contiguous(KF_F32, 2, (int64_t[]){1, 4}, &x.tensor));
+    ASSERT_OK(kf_buffer_open(rig->device, &desc, &x.buffer));
+    ASSERT_OK(kf_calls_open(rig->queue, 0, &calls));
+    ASSERT_OK(kf_buffer_fill(rig->queue, x.buffer, 0, 64, 0x3f800000u, 4));
+    ASSERT_OK(kf_softmax(calls, &x, &x, NULL));
+    kf_calls_close(calls);
+    kf_buffer_close(x.buffer);
+    assert_int_equal(cl.clEnqueueReadBuffer(natives->queue, natives->memory, CL_TRUE, place + 4,
+                                            sizeof read, read, 0, NULL, NULL),
+                     CL_SUCCESS);
+    assert_memory_equal(read, quarters, sizeof read);
+}
+
 static void work_adopted(const native_objects *natives)
 {
     test_rig rig = {0};
@@ -171,6 +195,7 @@ static void work_adopted(const native_objects *natives)
     write_counting(rig.queue, rig.x, 0);
     ASSERT_OK(launch_scale(&rig, rig.y, COUNT, 7.0f));
     assert_scaled(&rig, rig.y, COUNT, 7);
+    call_adopted(&rig, natives);
     ASSERT_STATUS(kf_queue_mark(rig.queue, 0), KF_UNSUPPORTED);
     ASSERT_STATUS(kf_queue_finish(rig.queue), KF_INVALID);
     close_rig(&rig);
@@ -194,6 +219,8 @@ static void check_adoption(test_rig *rig)
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     }
     assert_false(more_references(before, after));
+    if (strcmp(kf_device_describe(rig->device)->platform, "rusticl") != 0)
+        assert_memory_equal(before, after, sizeof before);
     assert_int_equal(cl.clEnqueueReadBuffer(natives.queue, natives.memory, CL_TRUE, 0,
                                             sizeof values, values, 0, NULL, NULL),
                      CL_SUCCESS);

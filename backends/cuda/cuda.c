@@ -188,6 +188,8 @@ kf_status cuda_buffer_open(kf_device *device, const kf_buffer_desc *desc, kf_buf
     own->owned = !desc->adopt;
     if (desc->adopt) {
         own->address = (kfcu_deviceptr)(uintptr_t)desc->native + desc->native_offset;
+        const kfcu_deviceptr place = own->address | 4096; /* as far as anyone asks */
+        own->base.alignment = (int)(place & (~place + 1));
     } else {
         status = allocate(device, desc->bytes, &own->address);
     }

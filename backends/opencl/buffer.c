@@ -86,6 +86,22 @@ static kf_status wrap_memory(opencl_device *device, const kf_buffer_desc *desc, 
     return KF_OK;
 }
 
+/* The caller's host memory may begin anywhere, and on a CPU that is where kernels read; 0 = the
+ * driver's own memory, aligned as it says. */
+static int host_alignment(const kf_buffer_desc *desc)
+{
+    cl_mem_flags flags = 0;
+    void *host = NULL;
+    if (cl.clGetMemObjectInfo(desc->native, CL_MEM_FLAGS, sizeof flags, &flags, NULL) !=
+            CL_SUCCESS ||
+        !(flags & CL_MEM_USE_HOST_PTR) ||
+        cl.clGetMemObjectInfo(desc->native, CL_MEM_HOST_PTR, sizeof(void *), &host, NULL) !=
+            CL_SUCCESS)
+        return 0;
+    const uintptr_t address = ((uintptr_t)host + desc->native_offset) | 4096; /* as far as needed */
+    return (int)(address & (~address + 1));
+}
+
 kf_status opencl_buffer_open(kf_device *base, const kf_buffer_desc *desc, kf_buffer **out)
 {
     opencl_device *device = opencl_device_of(base);
@@ -99,7 +115,10 @@ kf_status opencl_buffer_open(kf_device *base, const kf_buffer_desc *desc, kf_buf
         return status;
     }
     buffer->serial = ++device->next_serial;
-    buffer->base = (kf_buffer){.device = base, .bytes = desc->bytes, .adopted = desc->adopt};
+    buffer->base = (kf_buffer){.device = base,
+                               .bytes = desc->bytes,
+                               .alignment = desc->adopt ? host_alignment(desc) : 0,
+                               .adopted = desc->adopt};
     *out = &buffer->base;
     return KF_OK;
 }
