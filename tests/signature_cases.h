@@ -13,6 +13,20 @@ static const char *const heads[] = {
     "tokens=3 heads=2 dim=64 places=9 half=32 stride.x=129 offset.y=1",
 };
 
+/* Padded rows and odd bases, another for each tensor: "stride.x=1003 stride.y=1001 offset.x=1". */
+static inline void put_views(const kf_op *op, char *text, size_t bytes)
+{
+    for (int i = 0; i < op->tensor_count; i++) {
+        const size_t used = strlen(text);
+        if (op->tensors[i].optional)
+            continue;
+        snprintf(text + used, bytes - used, " offset.%s=%d", op->tensors[i].name, i % 5 + 1);
+        if (strchr(op->tensors[i].dims, ' '))
+            snprintf(text + strlen(text), bytes - strlen(text), " stride.%s=%d",
+                     op->tensors[i].name, i % 2 ? 1001 + i / 2 : 1003 + i / 2);
+    }
+}
+
 /* Axes that are not the last: vectors and single columns, one team and several, held and read
  * twice, views. */
 static inline void axis_cases(const kf_op *op, void (*add)(const char *text))

@@ -274,20 +274,6 @@ static void add_case(const char *text)
         snprintf(cases[case_count++], LINE, "%s", text);
 }
 
-/* Padded rows and odd bases, another for each tensor: "stride.x=1003 stride.y=1001 offset.x=1". */
-static void put_views(const kf_op *op, char *text, size_t bytes)
-{
-    for (int i = 0; i < op->tensor_count; i++) {
-        const size_t used = strlen(text);
-        if (op->tensors[i].optional)
-            continue;
-        snprintf(text + used, bytes - used, " offset.%s=%d", op->tensors[i].name, i % 5 + 1);
-        if (strchr(op->tensors[i].dims, ' '))
-            snprintf(text + strlen(text), bytes - strlen(text), " stride.%s=%d",
-                     op->tensors[i].name, i % 2 ? 1001 + i / 2 : 1003 + i / 2);
-    }
-}
-
 /* Every named value of every attribute beside the usual one. */
 static void add_words(const kf_op *op, const char *variant, const char *dtype)
 {
