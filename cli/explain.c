@@ -183,7 +183,9 @@ static kf_status predict(const view *v, const kf_plan *base, const kf_plan *plan
                (double)before / (double)after, kf_times(v->cli), plan->step_count,
                plan->step_count == 1 ? "" : "es", base->step_count);
     }
-    if (v->bench && after > 0) {
+    if (v->bench && kf_device_target(v->bench->device)->capabilities & KF_CAP_SIMULATOR) {
+        printf("no roof is measured on %s: it is a simulator\n", v->name);
+    } else if (v->bench && after > 0) {
         kf_plan_roof roof;
         const kf_status status =
             kf_plan_roof_measure(plan, -1, v->bench->device, v->bench->queue, &roof);

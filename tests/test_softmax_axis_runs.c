@@ -46,6 +46,7 @@ static bool simulated(const kf_device *device)
 static void check_shapes(kf_device *device, kf_queue *queue)
 {
     const int count = (int)(sizeof shapes / sizeof *shapes), few = simulated(device);
+    const bool brief = few_wanted() || getenv("KFUSE_BRIEF");
     for (int o = 0; o < 2; o++)
         for (int v = 0; v < 3; v++)
             for (int dtype = KF_F32; dtype <= KF_BF16; dtype++)
@@ -56,7 +57,7 @@ static void check_shapes(kf_device *device, kf_queue *queue)
                      */
                     if ((dtype != KF_F32 && i % 2 != dtype % 2) || (o && i % 3))
                         continue;
-                    if (few_wanted() && (dtype != KF_F32 || o || i % 3))
+                    if (brief && (dtype != KF_F32 || o || i % 3))
                         continue;
                     snprintf(text, sizeof text, "%s %s %s %s seed=%d", ops[o], variants[v],
                              kf_dtype_name((kf_dtype)dtype), shapes[i], 5 + i);
