@@ -138,8 +138,8 @@ def run_direct(op: Op, record: Record, native: int, addresses: list, numbers: tu
     """Enqueues on a native stream, after what `others` still have to do."""
     device = record.device
     with device.lock:
-        stream = device.streams.get(native) or device.stream(native)
-        for other in others:
+        stream = device.stream(native)
+        for other in others:  # which cannot close `stream`: that one was used last
             check(library.kf_queue_wait(stream.queue, device.stream(other).queue))
         for (operand, size), address in zip(record.places, addresses):
             if address % size:

@@ -52,13 +52,15 @@ class DirectDevice:
         self.streams: collections.OrderedDict[int, Stream] = collections.OrderedDict()
 
     def stream(self, native: int) -> Stream:
-        """That of a native handle, made when it is first seen; the lock is held."""
-        found = self.streams.get(native)
-        if found is None:
+        """That of a native handle, made when it is first seen; the lock is held. The one used longest ago makes room:
+        none of the same call, which has far fewer."""
+        try:
+            self.streams.move_to_end(native)
+        except KeyError:
             if len(self.streams) >= STREAMS:
                 self.streams.popitem(last=False)[1].close()
-            found = self.streams[native] = Stream(self.handle, True, native)
-        return found
+            self.streams[native] = Stream(self.handle, True, native)
+        return self.streams[native]
 
 
 class HostDevice:

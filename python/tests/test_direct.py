@@ -132,6 +132,25 @@ class DeviceMemory(unittest.TestCase):
             kfuse.softmax(Held(self.array, stream), out=Held(np.zeros_like(self.array)))
         self.assertLessEqual(len(device.streams), _devices.STREAMS)
 
+    @unittest.skipUnless(_devices.direct_backend == b"null", "these streams are numbers that nobody opened")
+    def test_the_stream_used_longest_ago_makes_room(self):
+        """Mistake: a call that closes the queue that it is about to use."""
+        device = _devices.direct_device(0)
+
+        def run(stream, other):
+            kfuse.softmax(Held(self.array, stream), out=Held(np.zeros_like(self.array), other))
+
+        first = 1 << 24
+        for stream in range(first, first + _devices.STREAMS):
+            run(stream, stream)
+        queue = device.streams[first].queue
+        run(first, 1 << 28)  # a place for it is needed, and `first` was used longest ago
+        self.assertEqual(device.streams[first].queue, queue)
+        for stream in range(first + 100, first + 300):
+            run(stream, stream)
+            run(first, first)
+        self.assertEqual(device.streams[first].queue, queue)
+
     def test_the_library_sees_overlaps(self):
         board = np.zeros((8, 128), np.float32)
         left, right = Held(board[:, :64]), Held(board[:, 64:])
