@@ -160,39 +160,43 @@ static void drop(kf_calls *calls, call_entry *e)
     *e = calls->entry[--calls->count];
 }
 
-static kf_status make_room(kf_calls *calls)
+/* The entry that is to go for another exec, of which no work is left on the device; NULL: none has
+ * to. */
+static kf_status make_room(kf_calls *calls, call_entry **oldest)
 {
+    *oldest = NULL;
     if (calls->count < calls->capacity)
         return KF_OK;
-    call_entry *oldest = &calls->entry[0];
+    *oldest = &calls->entry[0];
     for (int i = 1; i < calls->count; i++)
-        if (calls->entry[i].used < oldest->used)
-            oldest = &calls->entry[i];
-    const kf_status status = drain(calls);
-    if (status == KF_OK)
-        drop(calls, oldest);
-    return status;
+        if (calls->entry[i].used < (*oldest)->used)
+            *oldest = &calls->entry[i];
+    return drain(calls);
 }
 
-/* A new exec and its first run; kept only when it could be enqueued. */
+/* A new exec and its first run; kept only when it could be enqueued. What can fail comes before
+ * that, so that a call that fails has enqueued nothing and closed nothing. */
 static kf_status run_new(kf_calls *calls, const call_key *key, const kf_op *op,
                          const kf_tensor *tensors, const kf_number *numbers,
                          const kf_binding *bindings)
 {
     const size_t bytes = (size_t)key->words * sizeof *key->word;
     kf_exec *exec = NULL;
+    call_entry *oldest = NULL;
     int64_t *word = malloc(bytes);
     kf_status status = word ? make_exec(calls, op, tensors, numbers, &exec)
                             : kf_fail(KF_OUT_OF_MEMORY, "no host memory for another exec");
     if (status == KF_OK)
-        status = kf_run(exec, calls->queue, bindings, NULL);
+        status = make_room(calls, &oldest);
     if (status == KF_OK)
-        status = make_room(calls);
+        status = kf_run(exec, calls->queue, bindings, NULL);
     if (status != KF_OK) {
         free(word);
         kf_exec_close(exec);
         return status;
     }
+    if (oldest)
+        drop(calls, oldest);
     memcpy(word, key->word, bytes);
     calls->entry[calls->count++] = (call_entry){
         .hash = key->hash, .used = ++calls->clock, .words = key->words, .word = word, .exec = exec};

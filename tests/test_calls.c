@@ -250,6 +250,38 @@ static void the_one_used_longest_ago_makes_room(void **state)
     close_rig(&r);
 }
 
+/* Mistakes: a call that fails for want of room, but is in the recording all the same; an exec that
+ * goes for one that never runs. */
+static void a_call_that_fails_enqueues_and_closes_nothing(void **state)
+{
+    rig r;
+    (void)state;
+    open_rig(&r, 1);
+    const kf_operand a = operand(&r, KF_F32, 1, 100, 0), b = operand(&r, KF_F32, 2, 100, 0),
+                     far = operand(&r, KF_F32, 2, 100, ROOM);
+    const uint64_t *launches = &r.device->calls[KF_SLOT_launch];
+    assert_int_equal(kf_softmax(r.calls, &a, &a, NULL), KF_OK);
+    const uint64_t one = *launches;
+    const int live = r.device->live;
+    kf_recording *recording;
+    r.device->info.target.capabilities |= KF_CAP_REPLAY;
+    assert_int_equal(kf_record_begin(r.queue), KF_OK);
+    assert_int_equal(kf_softmax(r.calls, &b, &b, NULL), KF_INVALID);
+    assert_non_null(strstr(kf_error(), "recording"));
+    assert_int_equal(*launches, one);
+    assert_int_equal(r.device->live, live);
+    assert_int_equal(kf_softmax(r.calls, &a, &a, NULL), KF_OK);
+    assert_int_equal(kf_record_end(r.queue, &recording), KF_OK);
+    kf_recording_close(recording);
+    const uint64_t loads = r.device->calls[KF_SLOT_kernel_open];
+    assert_int_equal(kf_softmax(r.calls, &far, &far, NULL), KF_INVALID);
+    const uint64_t more = r.device->calls[KF_SLOT_kernel_open];
+    assert_true(more > loads);
+    assert_int_equal(kf_softmax(r.calls, &a, &a, NULL), KF_OK); /* is still there */
+    assert_int_equal(r.device->calls[KF_SLOT_kernel_open], more);
+    close_rig(&r);
+}
+
 /* Mistake: something of an exec, or of its key, that its closing leaves behind. */
 static void ten_thousand_execs_leave_nothing(void **state)
 {
@@ -281,6 +313,7 @@ int main(void)
         cmocka_unit_test(views_side_by_side_are_no_overlap),
         cmocka_unit_test(wrapped_memory_is_aligned_as_its_address),
         cmocka_unit_test(the_one_used_longest_ago_makes_room),
+        cmocka_unit_test(a_call_that_fails_enqueues_and_closes_nothing),
         cmocka_unit_test(ten_thousand_execs_leave_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
