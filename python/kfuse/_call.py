@@ -16,7 +16,8 @@ from ._devices import BASE
 from ._library import InvalidError, Number, Operand, check, fail, library
 from ._table import BYTES, Op
 
-RECORDS = 1024  # kept per op; a program with more shapes than that starts over
+LARGEST = 128  # bytes: a larger alignment makes no other exec
+RECORDS = _devices.EXECS  # kept per op; a program with more shapes than that starts over
 
 _results: dict = {}
 
@@ -134,6 +135,15 @@ def keep(op: Op, key: tuple, record: Record) -> Record:
 # ---- device memory --------------------------------------------------------------------------------
 
 
+def _may_prepare(op: Op, record: Record) -> None:
+    """Nothing can be compiled, loaded or allocated while a stream is captured."""
+    if _devices.capturing(record.index):
+        raise InvalidError(
+            f"{op.name}: this call is not prepared on the stream that is being captured: make it once before, under "
+            "torch.cuda.stream(s), and capture with torch.cuda.graph(g, stream=s)"
+        )
+
+
 def run_direct(op: Op, record: Record, native: int, addresses: list, numbers: tuple, others: tuple = ()) -> None:
     """Enqueues on a native stream, after what `others` still have to do."""
     device = record.device
@@ -141,14 +151,24 @@ def run_direct(op: Op, record: Record, native: int, addresses: list, numbers: tu
         stream = device.stream(native)
         for other in others:  # which cannot close `stream`: that one was used last
             check(library.kf_queue_wait(stream.queue, device.stream(other).queue))
+        bits = 0
         for (operand, size), address in zip(record.places, addresses):
             if address % size:
                 raise InvalidError(f"{op.name}: a tensor at address {address:#x} is not aligned to its elements")
+            bits |= address
             operand.offset = (address - BASE) // size if address else 0
+        what = record if not bits % LARGEST else (record, tuple([address % LARGEST for address in addresses]))
+        new = what not in stream.ran
+        if new:
+            _may_prepare(op, record)
+        else:
+            stream.ran.move_to_end(what)
         record.set_per_run(op, numbers)
         status = library.kf_call(stream.calls, op.symbol, record.pointers, record.numbers)
         if status:
             fail(status)
+        if new:
+            stream.note(what)
 
 
 # ---- host memory ----------------------------------------------------------------------------------

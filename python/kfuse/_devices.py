@@ -9,31 +9,72 @@ from __future__ import annotations
 import collections
 import ctypes
 import os
+import sys
 import threading
 
-from ._library import BufferDesc, DeviceDesc, DeviceInfo, QueueDesc, UnavailableError, check, library, opened
+from ._library import (
+    BufferDesc,
+    DeviceDesc,
+    DeviceInfo,
+    InvalidError,
+    QueueDesc,
+    UnavailableError,
+    check,
+    library,
+    opened,
+)
 
 BASE = 4096  # where the spanning buffer starts: kernels take a null pointer for an absent tensor
 SPAN = 1 << 57  # addresses of today's GPUs have 57 bits at most
-EXECS = 256  # kept per stream
 STREAMS = 64  # kept per device
+HOST_EXECS = 256  # kept for host memory
 KEEP_BYTES = 64 << 20  # a larger staging buffer is given back after the call
 
 direct_backend = b"cuda"  # tests put the null backend here
 pretend = False  # tests and measurements: host memory is taken for device memory
 
 
+def _execs() -> int:
+    """Kept per stream, so that graphs which launch them stay right."""
+    text = os.environ.get("KFUSE_EXECS") or "1024"
+    if not text.isdecimal() or not 1 <= int(text) <= 1 << 20:
+        raise InvalidError(f"KFUSE_EXECS={text}: a whole number from 1 to {1 << 20} is needed")
+    return int(text)
+
+
+EXECS = _execs()
+
+
+def capturing(index: int) -> bool:
+    """Does torch record its current stream of that device into a graph?"""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    with torch.cuda.device(index):
+        return torch.cuda.is_current_stream_capturing()
+
+
 class Stream:
     """One in-order queue and the execs prepared for it."""
 
-    def __init__(self, device: int, adopt: bool, native: int | None):
+    def __init__(self, device: int, adopt: bool, native: int | None, room: int):
         description = QueueDesc(adopt=adopt, native=native)
         self.queue = opened(library.kf_queue_open, device, ctypes.byref(description))
+        # What ran here, the last one last. These are told apart more finely than execs are, and no more of them are
+        # kept: what is among them has its exec still.
+        self.ran: collections.OrderedDict = collections.OrderedDict()
+        self.room = room
         try:
-            self.calls = opened(library.kf_calls_open, self.queue, EXECS)
+            self.calls = opened(library.kf_calls_open, self.queue, room)
         except Exception:
             library.kf_queue_close(self.queue)
             raise
+
+    def note(self, what) -> None:
+        """That this ran, for the first time in a while."""
+        self.ran[what] = None
+        if len(self.ran) > self.room:
+            self.ran.popitem(last=False)
 
     def close(self) -> None:
         library.kf_calls_close(self.calls)
@@ -59,7 +100,7 @@ class DirectDevice:
         except KeyError:
             if len(self.streams) >= STREAMS:
                 self.streams.popitem(last=False)[1].close()
-            self.streams[native] = Stream(self.handle, True, native)
+            self.streams[native] = Stream(self.handle, True, native, EXECS)
         return self.streams[native]
 
 
@@ -70,7 +111,7 @@ class HostDevice:
         self.lock = threading.Lock()
         description = DeviceDesc(backend=backend, index=index)
         self.handle = opened(library.kf_device_open, ctypes.byref(description))
-        self.stream = Stream(self.handle, False, None)
+        self.stream = Stream(self.handle, False, None, HOST_EXECS)
         self.buffers: dict[int, tuple[int, int]] = {}
 
     def buffer(self, slot: int, size: int) -> int:

@@ -1,6 +1,7 @@
 """torch: its tensors in host memory (through OpenCL), the short way on the null backend, custom ops and torch.compile.
 SPDX-License-Identifier: Apache-2.0"""
 
+import os
 import subprocess
 import sys
 import unittest
@@ -9,6 +10,7 @@ import torch
 
 import kfuse
 from kfuse import _devices
+from kfuse._library import library
 
 torch.manual_seed(5)
 
@@ -199,8 +201,58 @@ class TheShortWay(unittest.TestCase):
         kfuse.rms_norm(torch.randn(4, 50), weight, eps=1e-6, rstd=True)
         self.assertEqual(len(op.records), 5)
 
+    def test_nothing_is_prepared_in_a_capture(self):
+        """Mistakes: kernels compiled while a stream is captured; a call refused that is ready there."""
+        at = [4096]
+        self.own.current_stream = lambda index: at[0]
+        device, x, capturing = _devices.direct_device(0), torch.randn(4, 50), _devices.capturing
+        room = torch.empty(300)
+        places = [room[i : i + 200].view(4, 50) for i in range(0, 96, 32)]
+        kfuse.softmax(x, out=places[0])
+        try:
+            _devices.capturing = lambda index: True
+            kfuse.softmax(x, out=places[0])
+            kfuse.softmax(x, out=places[1])  # as well aligned
+            at[0] = 8192
+            self.assertEqual(_ready(device, 8192), 0)
+            with self.assertRaisesRegex(kfuse.InvalidError, r"softmax: .*torch.cuda.graph\(g, stream=s\)"):
+                kfuse.softmax(x, out=places[0])
+            self.assertEqual(_ready(device, 8192), 0)
+            _devices.capturing = capturing
+            kfuse.softmax(x, out=places[0])
+            _devices.capturing = lambda index: True
+            kfuse.softmax(x, out=places[0])
+            with self.assertRaisesRegex(kfuse.InvalidError, "not prepared"):  # another alignment, another exec
+                kfuse.softmax(x, out=room[1:201].view(4, 50))
+            self.assertEqual(_ready(device, 8192), 1)
+        finally:
+            _devices.capturing = capturing
+
+    def test_what_ran_is_ready(self):
+        """Mistake: a call taken for prepared whose exec has made room for others."""
+        stream = _devices.Stream(_devices.direct_device(0).handle, True, 1 << 30, 2)
+        for what in "aabca":
+            if what in stream.ran:
+                stream.ran.move_to_end(what)
+            else:
+                stream.note(what)
+        self.assertEqual(list(stream.ran), ["c", "a"])
+        stream.close()
+
+    def test_execs_are_as_many_as_asked_for(self):
+        code = "import kfuse._devices as d; print(d.EXECS)"
+        for text, wanted in (("", "1024"), ("7", "7"), ("x", "KFUSE_EXECS=x"), ("0", "KFUSE_EXECS=0")):
+            said = subprocess.run(
+                [sys.executable, "-c", code], env={**os.environ, "KFUSE_EXECS": text}, capture_output=True, text=True
+            )
+            self.assertIn(wanted, said.stdout + said.stderr)
+
     def test_nothing_to_do(self):
         self.assertEqual(kfuse.softmax(torch.empty(0, 8)).shape, (0, 8))
+
+
+def _ready(device, native):
+    return library.kf_calls_ready(device.stream(native).calls)
 
 
 def _ops():
