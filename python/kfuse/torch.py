@@ -110,7 +110,8 @@ def way_of(kind: type):
 
 
 def _attribute_type(row) -> str:
-    return "str" if row.words else "float" if row.real else "int"
+    """SymInt: a compiled function serves every value of an attribute of each run."""
+    return "str" if row.words else "float" if row.real else "SymInt" if row.per_run else "int"
 
 
 def _schema(op: Op) -> str:
@@ -158,7 +159,8 @@ def _fake(op: Op):
     def shapes(*arguments, **named):
         inputs, numbers, asked = _parts(op, arguments, named)
         rows = [op.tensors[i] for i in op.inputs]
-        values = {row.name: row.number(op.name, value) for row, value in zip(op.attributes, numbers)}
+        lasting = [(row, value) for row, value in zip(op.attributes, numbers) if not row.per_run]
+        values = {row.name: row.number(op.name, value) for row, value in lasting}
         given = {row.name: tuple(t.shape) for row, t in zip(rows, inputs) if t is not None}
         open_ones = [t for row, t in zip(rows, inputs) if t is not None and not row.dtype]
         found = op.shapes(given, values)

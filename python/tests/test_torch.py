@@ -95,6 +95,20 @@ class CustomOps(unittest.TestCase):
                 for got, wanted in zip(compiled(x), f(x)):
                     near(got, wanted, 2)
 
+    def test_seeds_are_compiled_once(self):
+        """Mistake: an attribute of each run that is baked into the compiled function."""
+        graphs = []
+
+        def keep(module, inputs):
+            graphs.append(module)
+            return module
+
+        x = torch.randn(4, 50)
+        compiled = torch.compile(lambda seed: kfuse.dropout_add(x, x, seed=seed), backend=keep, fullgraph=True)
+        for seed in (3, 4, 5, 6, 1 << 40, -1):
+            self.assertTrue(torch.equal(compiled(seed), kfuse.dropout_add(x, x, seed=seed)))
+        self.assertLessEqual(len(graphs), 2)  # the first one takes the seed for a constant
+
     def test_exported(self):
         class Model(torch.nn.Module):
             def forward(self, x):
