@@ -79,6 +79,8 @@ def _of_torch(tensor, what: str) -> View:
     device = tensor.device
     if device.type not in ("cpu", "cuda"):
         raise InvalidError(f"'{what}' is on {device}; kfuse works on CUDA devices and on host memory")
+    if tensor.is_neg():
+        raise InvalidError(f"'{what}' is negated lazily (is_neg()): its memory holds other values; resolve_neg() first")
     index = device.index if device.type == "cuda" else HOST
     index = 0 if _devices.pretend and index == HOST else index
     return View(tensor.data_ptr(), code, tensor.shape, tensor.stride(), index, True, tensor)

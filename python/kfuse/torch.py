@@ -38,7 +38,7 @@ def _key_of(value):
     """Of an output: None, True, or what a tensor given for it is."""
     if value is None or value is True or value is False:
         return value
-    return value.dtype, value.shape, value.stride(), value.get_device(), value.requires_grad
+    return value.dtype, value.shape, value.stride(), value.get_device(), value.requires_grad, value.is_neg()
 
 
 def _record(op: Op, key: tuple, inputs: tuple, numbers: tuple, asked: tuple) -> Record:
@@ -60,7 +60,10 @@ def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd:
         key = (
             op.lasting(numbers),
             tuple(
-                [t if t is None else (t.dtype, t.shape, t.stride(), t.get_device(), t.requires_grad) for t in inputs]
+                [
+                    t if t is None else (t.dtype, t.shape, t.stride(), t.get_device(), t.requires_grad, t.is_neg())
+                    for t in inputs
+                ]
             ),
             tuple([_key_of(value) for value in asked]),
         )

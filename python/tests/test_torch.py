@@ -60,6 +60,16 @@ class HostTensors(unittest.TestCase):
         with self.assertRaisesRegex(TypeError, "list"):
             kfuse.layer_norm(x, [1.0])
 
+    def test_lazily_negated_tensors_are_refused(self):
+        x = torch.randn(4, 50)
+        near(kfuse.softmax(x, out=torch.empty(4, 50)), torch.softmax(x.double(), -1))  # a record for what looks alike
+        negated = torch._neg_view(x)
+        with self.assertRaisesRegex(kfuse.InvalidError, "'x'.*resolve_neg"):
+            kfuse.softmax(negated)
+        with self.assertRaisesRegex(kfuse.InvalidError, "'y'.*resolve_neg"):
+            kfuse.softmax(x, out=negated)
+        near(kfuse.softmax(negated.resolve_neg()), torch.softmax(-x.double(), -1))
+
     def test_what_was_written_to_is_known_to_autograd(self):
         x = torch.randn(4, 50)
         w = torch.randn(4, 50, requires_grad=True)
@@ -260,6 +270,12 @@ class TheShortWay(unittest.TestCase):
                 [sys.executable, "-c", code], env={**os.environ, "KFUSE_EXECS": text}, capture_output=True, text=True
             )
             self.assertIn(wanted, said.stdout + said.stderr)
+
+    def test_lazily_negated_tensors_are_refused(self):
+        x = torch.randn(4, 50)
+        kfuse.softmax(x)
+        with self.assertRaisesRegex(kfuse.InvalidError, "'x'.*resolve_neg"):
+            kfuse.softmax(torch._neg_view(x))
 
     def test_nothing_to_do(self):
         self.assertEqual(kfuse.softmax(torch.empty(0, 8)).shape, (0, 8))
