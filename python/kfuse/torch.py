@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 
 import torch
+from torch.autograd import forward_ad as _forward
 
 from . import _call, _functions
 from ._arrays import HOST, contiguous
@@ -29,6 +30,20 @@ def _stream_object(index: int) -> int:
 
 # The native handle of a device's current stream; the quick way makes no object of it.
 current_stream = getattr(torch._C, "_cuda_getCurrentRawStream", _stream_object)
+
+
+# ---- who looks on ---------------------------------------------------------------------------------
+
+# Modes that see every op (make_fx, fake tensors, counters), transforms (vmap, grad), torch.jit.trace.
+_modes = getattr(torch._C, "_len_torch_dispatch_stack", int)
+_transform = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", lambda: None)
+_tracing = getattr(torch._C, "_get_tracing_state", lambda: None)
+
+
+def _refuse_tangents(op: Op, values: tuple) -> None:
+    for value in values:
+        if isinstance(value, torch.Tensor) and _forward.unpack_dual(value).tangent is not None:
+            raise UnsupportedError(f"{op.name} has no forward-mode derivative: it would lose the tangent of its input")
 
 
 # ---- tensors on a CUDA device: the short way ------------------------------------------------------
@@ -56,6 +71,10 @@ def _record(op: Op, key: tuple, inputs: tuple, numbers: tuple, asked: tuple) -> 
 
 
 def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd: bool = True):
+    if _forward._current_level >= 0:
+        _refuse_tangents(op, inputs + asked)
+    if autograd and (_modes() or _transform() is not None or _tracing() is not None):
+        return _traced(op, inputs, numbers, asked)
     try:
         key = (
             op.lasting(numbers),
@@ -100,6 +119,8 @@ def _note_writes(asked: tuple) -> None:
 
 
 def _call_traced(op: Op, inputs: tuple, numbers: tuple, asked: tuple):
+    if _forward._current_level >= 0:
+        _refuse_tangents(op, inputs + asked)
     return _traced(op, inputs, numbers, asked)
 
 
@@ -207,7 +228,7 @@ def _traced_of(op: Op):
         names = []
         for (output, optional), value in zip(rows, asked):
             if not (value is None or value is True or value is False):
-                raise InvalidError(f"{name}: where torch compiles or differentiates, results cannot be given a place")
+                raise InvalidError(f"{name}: where torch compiles, traces or differentiates, results cannot be given a place")
             if optional:
                 named[output] = value is True
             if value is True or not optional:

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import unittest
+import warnings
 
 import torch
+import torch.utils.flop_counter
 
 import kfuse
 from kfuse import _devices
@@ -160,6 +162,35 @@ class CustomOps(unittest.TestCase):
             self.assertFalse(kfuse.softmax(x).requires_grad)
         with self.assertRaisesRegex(kfuse.InvalidError, "cannot be given a place"):
             kfuse.softmax(x, out=torch.empty(4, 50))
+
+    def test_who_looks_on_sees_the_op(self):
+        """Mistake: a graph or a transform that the op is missing from, so that it is right for the first input only."""
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        x, other = torch.randn(4, 50), torch.randn(4, 50)
+        wanted = torch.softmax(other.double(), -1)
+        near(make_fx(lambda t: kfuse.softmax(t) * 1)(x)(other), wanted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            near(torch.vmap(kfuse.softmax)(other[:, None])[:, 0], wanted)
+            near(torch.jit.trace(lambda t: kfuse.softmax(t) * 1, x)(other), wanted)
+        seen = torch.utils.flop_counter.FlopCounterMode(display=False)
+        with seen, self.assertRaisesRegex(kfuse.InvalidError, "cannot be given a place"):
+            kfuse.softmax(x, out=x)
+
+    def test_transforms_lose_no_gradient(self):
+        """Mistake: zeros, or nothing, where a derivative should have been."""
+        x = torch.randn(4, 50)
+        for function in (kfuse.softmax, torch.ops.kfuse.softmax):
+            with self.assertRaises(RuntimeError):  # torch's own
+                torch.func.grad(lambda t: (function(t) ** 2).sum())(x)
+            with torch.autograd.forward_ad.dual_level():
+                with self.assertRaisesRegex(kfuse.UnsupportedError, "tangent"):
+                    function(torch.autograd.forward_ad.make_dual(x, x))
+                near(function(x), torch.softmax(x.double(), -1))
+        for transform in (torch.func.jacfwd, lambda f: lambda t: torch.func.jvp(f, (t,), (t,))):
+            with self.assertRaisesRegex(kfuse.UnsupportedError, "tangent"):
+                transform(lambda t: kfuse.softmax(t))(x)
 
     def test_fake_tensors(self):
         from torch._subclasses import FakeTensorMode
