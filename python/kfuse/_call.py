@@ -261,13 +261,10 @@ def call_any(op: Op, inputs: tuple, numbers: tuple, asked: tuple):
     stream = _stream_of(inputs[0])
     views = _views(op, inputs, op.inputs, stream) + _views(op, asked, op.outputs, stream)
     _same_device(op, views)
+    numbers = op.plain(numbers)
     flags = tuple(_asked(value) for value in asked)
     key = (op.lasting(numbers), flags, tuple(None if view is None else view.key for view in views))
-    try:
-        record = op.records.get(key)
-    except TypeError:  # an attribute that cannot be looked up; Record says what it should have been
-        record = None
-    record = record or keep(op, key, Record(op, views, numbers, asked))
+    record = op.records.get(key) or keep(op, key, Record(op, views, numbers, asked))
     outputs = list(asked)
     for (i, shape, code), like in zip(record.makes, record.like):
         outputs[i] = _arrays.make(inputs[like], code, shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import operator
+import reprlib
 
 from ._library import AttributeInfo, InvalidError, OpInfo, TensorInfo, check, library
 
@@ -56,10 +57,13 @@ class AttributeRow:
                 raise InvalidError(f"{op}: '{value}' is no {self.name}; it takes {choices}")
             return self.words.index(value)
         try:
-            return float(value) if self.real else operator.index(value)
-        except TypeError:
+            found = float(value) if self.real else operator.index(value)
+        except (TypeError, ValueError, RuntimeError, OverflowError):  # whatever arrays say that are no single number
             kind = "number" if self.real else "whole number"
-            raise TypeError(f"{op}: {self.name} takes a {kind}, not {value!r}") from None
+            raise TypeError(f"{op}: {self.name} takes a {kind}, not {reprlib.repr(value)}") from None
+        if not self.real and not -(1 << 63) <= found < 1 << 63:
+            raise InvalidError(f"{op}: {self.name}={found} is none of the whole numbers from -2**63 to 2**63 - 1")
+        return found
 
 
 @dataclasses.dataclass(eq=False)
@@ -78,7 +82,15 @@ class Op:
         self.inputs = tuple(i for i in places if not self.tensors[i].output)
         self.outputs = tuple(i for i in places if self.tensors[i].output)
         self.per_run = tuple(i for i, row in enumerate(self.attributes) if row.per_run)
+        self.types = [type(row.default) for row in self.attributes]
         self.records: dict = {}  # of _call.py, by what they were made for
+
+    def plain(self, numbers: tuple) -> tuple:
+        """The attributes as Python's own numbers, or words: what can be looked up, and stays as it is. Equal ones of
+        another type are not taken for them: 1.0 is no axis."""
+        if list(map(type, numbers)) == self.types:
+            return numbers
+        return tuple([row.number(self.name, value) for row, value in zip(self.attributes, numbers)])
 
     def lasting(self, numbers: tuple) -> tuple:
         """The attributes that a record depends on: all but those of each run."""

@@ -75,6 +75,7 @@ def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd:
         _refuse_tangents(op, inputs + asked)
     if autograd and (_modes() or _transform() is not None or _tracing() is not None):
         return _traced(op, inputs, numbers, asked)
+    numbers = op.plain(numbers)
     try:
         key = (
             op.lasting(numbers),

@@ -243,6 +243,23 @@ class Refusals(unittest.TestCase):
         self.refused(TypeError, "positional", kfuse.softmax, x, 1)
         self.refused(TypeError, "twice", kfuse.softmax, x, y=x, out=x)
 
+    def test_attributes_are_numbers_of_their_time(self):
+        """Mistakes: an array looked up by where it lies; a whole number that wraps; one taken for an equal one."""
+        x = normal(4, 20)
+        eps = np.array(1e-5)
+        near(kfuse.layer_norm(x, eps=eps), layer_norm(x.astype(float))[0])
+        eps[...] = 10
+        near(kfuse.layer_norm(x, eps=eps), layer_norm(x.astype(float), 10)[0])
+        near(kfuse.softmax(x, axis=np.int32(0)), softmax(x.astype(float), 0))
+        kfuse.softmax(x, axis=1)
+        self.refused(TypeError, "whole number", kfuse.softmax, x, axis=1.0)
+        self.refused(TypeError, "takes a number", kfuse.layer_norm, x, eps=np.ones(2))
+        self.refused(kfuse.InvalidError, "axis=18446744073709551615", kfuse.softmax, x, axis=2**64 - 1)
+        ends = [kfuse.dropout_add(x, x, seed=seed) for seed in (2**63 - 1, -(2**63))]
+        self.assertFalse(np.array_equal(*ends))
+        for seed in (2**63, 2**64 + 1, -(2**63) - 1):
+            self.refused(kfuse.InvalidError, "seed", kfuse.dropout_add, x, x, seed=seed)
+
     def test_a_failure_changes_nothing(self):
         x = normal(4, 20)
         for _ in range(3):

@@ -62,6 +62,15 @@ class HostTensors(unittest.TestCase):
         with self.assertRaisesRegex(TypeError, "list"):
             kfuse.layer_norm(x, [1.0])
 
+    def test_an_attribute_may_be_a_tensor(self):
+        """Mistake: its number of another time."""
+        x, eps = torch.randn(4, 50), torch.tensor(1e-5)
+        for value in (1e-5, 10.0):
+            eps.fill_(value)
+            near(kfuse.layer_norm(x, eps=eps), torch.nn.functional.layer_norm(x.double(), (50,), eps=value))
+        with self.assertRaisesRegex(TypeError, "takes a number"):
+            kfuse.layer_norm(x, eps=torch.ones(2))
+
     def test_lazily_negated_tensors_are_refused(self):
         x = torch.randn(4, 50)
         near(kfuse.softmax(x, out=torch.empty(4, 50)), torch.softmax(x.double(), -1))  # a record for what looks alike
