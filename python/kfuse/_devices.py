@@ -148,6 +148,34 @@ _direct: dict[int, DirectDevice] = {}
 _host: list[HostDevice] = []
 
 
+class _Forked:
+    """In the place of the locks where the process is a copy of one that had opened a device: whoever wants one hears
+    why instead of waiting for threads that are not here."""
+
+    def __enter__(self):
+        raise UnavailableError(
+            "this process was forked from one that had used kfuse, and no driver outlives that: fork before the first "
+            "call, or start processes by 'spawn'"
+        )
+
+    def __exit__(self, *_):
+        pass
+
+
+def _after_fork() -> None:
+    global _making
+    devices = [*_direct.values(), *_host]
+    if not devices and not _making.locked():
+        return
+    _making = _Forked()
+    for device in devices:
+        device.lock = _Forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def direct_device(index: int) -> DirectDevice:
     found = _direct.get(index)
     if found is None:

@@ -3,6 +3,8 @@
 import inspect
 import math
 import os
+import subprocess
+import sys
 import threading
 import unittest
 from unittest import mock
@@ -311,6 +313,33 @@ class Package(unittest.TestCase):
         for thread in threads:
             thread.join()
         self.assertEqual(failures, [])
+
+    def test_after_a_fork(self):
+        """Mistakes: a child that waits for ever for threads it does not have; one refused that opened the device."""
+        code = """
+import os, signal, sys, kfuse, numpy
+from kfuse import _devices
+x = numpy.ones((2, 4), numpy.float32)
+def child(wanted):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        try:
+            _devices.pretend = wanted == "another device"
+            kfuse.softmax(x)
+            os._exit(0 if wanted == "works" else 1)
+        except kfuse.UnavailableError as error:
+            os._exit(0 if wanted != "works" and "forked" in str(error) else 2)
+    status = os.waitpid(pid, 0)[1]
+    if status:
+        sys.exit(f"{wanted}: the child ended with {status}")
+child("works")
+kfuse.softmax(x)
+child("is refused")
+child("another device")
+kfuse.softmax(x)
+"""
+        subprocess.run([sys.executable, "-c", code], check=True)
 
     def test_the_device_is_chosen_as_for_the_command(self):
         """Mistake: a struct of kfuse.h read at the wrong places."""
