@@ -55,7 +55,7 @@ if ! said=$("$python" -c 'import kfuse._devices as d; d.host_device()' 2>&1); th
     *) fail "$said" ;;
     esac
 fi
-for test in ops every_op direct; do # each in a process of its own: they choose different devices
+for test in ops places every_op direct; do # each in a process of its own: they choose different devices
     "$python" "$source/python/tests/test_$test.py" 2>"$scratch/log" || {
         cat "$scratch/log"
         fail "python/tests/test_$test.py"

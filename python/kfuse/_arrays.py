@@ -205,6 +205,38 @@ def describe(value, what: str, stream: int = 0) -> View:
     )
 
 
+# ---- overlaps -------------------------------------------------------------------------------------
+
+
+def _elements(view: View) -> tuple:
+    """Which ones: the stride of an axis of one element says nothing."""
+    return view.address, view.dtype, view.shape, tuple(s for s, n in zip(view.stride, view.shape) if n != 1)
+
+
+def overlap(one: View, other: View) -> bool:
+    """Do two arrays in host memory share bytes, other than by being the same elements?"""
+    sizes = [extent(view.shape, view.stride) * BYTES[view.dtype] for view in (one, other)]
+    apart = one.address + sizes[0] <= other.address or other.address + sizes[1] <= one.address
+    if apart or not all(sizes) or _elements(one) == _elements(other):
+        return False
+    try:
+        import numpy
+    except ImportError:  # torch alone: what lies side by side in the same rows is not told apart
+        return True
+    arrays = [_over(numpy, view, size) for view, size in zip((one, other), sizes)]
+    try:
+        return bool(numpy.shares_memory(*arrays, max_work=1 << 16))
+    except RuntimeError:  # too hard to say
+        return True
+
+
+def _over(numpy, view: View, size: int):
+    """A NumPy array of the elements of a view, as bytes of their size."""
+    memory = (ctypes.c_char * size).from_address(view.address)
+    steps = tuple(step * BYTES[view.dtype] for step in view.stride)
+    return numpy.ndarray(view.shape, f"V{BYTES[view.dtype]}", memory, strides=steps)
+
+
 # ---- results --------------------------------------------------------------------------------------
 
 

@@ -179,36 +179,54 @@ def _checked_extent(op: Op, slot: int, view: View) -> None:
         raise InvalidError(f"{op.name}: '{op.tensors[slot].name}' has a negative stride; copy it first")
 
 
+def _refuse_overlaps(op: Op, record: Record, views: list, first_output: int) -> None:
+    """As for device memory: results share elements with nothing, unless they are the very same ones, of which the
+    library knows where they are allowed."""
+    for i in range(first_output, len(views)):
+        for j in range(i):
+            if _arrays.overlap(views[i], views[j]):
+                names = [op.tensors[record.slots[k]].name for k in (i, j)]
+                raise InvalidError(f"{op.name}: '{names[0]}' overlaps '{names[1]}' without being the same elements")
+
+
 def run_host(op: Op, record: Record, views: list, objects: list, numbers: tuple) -> None:
     """Copy in, run, copy out. `views` of all tensors that are there, `objects` those of the outputs."""
     device = _devices.host_device()
-    first_output = len(views) - len(objects)
     for slot, view in zip(record.slots, views):
         _checked_extent(op, slot, view)
+    _refuse_overlaps(op, record, views, len(views) - len(objects))
     with device.lock:
-        seen: dict = {}  # the very same elements share a buffer: in place
-        for i, (slot, view, size) in enumerate(zip(record.slots, views, record.extents)):
-            same = (view.address, view.key, size) if size else i
-            if same not in seen:
-                seen[same] = device.buffer(slot, size)
-                if i < first_output:
-                    device.write(seen[same], view.address, size)
-            operand = record.operands[slot]
-            operand.buffer, operand.offset = seen[same], 0
-        record.set_per_run(op, numbers)
-        status = library.kf_call(device.stream.calls, op.symbol, record.pointers, record.numbers)
-        if status:
-            fail(status)
-        for i in range(first_output, len(views)):
-            view, size = views[i], record.extents[i]
-            buffer = record.operands[record.slots[i]].buffer
-            if size == BYTES[view.dtype] * _count(view.shape):
-                device.read(buffer, view.address, size)
-                continue
-            data = bytearray(size)
-            device.read(buffer, ctypes.addressof(ctypes.c_char.from_buffer(data)), size)
-            _arrays.scatter(objects[i - first_output], view, data)
-        device.trim()
+        try:
+            _copy_and_run(op, record, views, objects, numbers)
+        finally:
+            device.trim()
+
+
+def _copy_and_run(op: Op, record: Record, views: list, objects: list, numbers: tuple) -> None:
+    device = _devices.host_device()
+    first_output = len(views) - len(objects)
+    seen: dict = {}  # the very same elements share a buffer: in place
+    for i, (slot, view, size) in enumerate(zip(record.slots, views, record.extents)):
+        same = (view.address, view.key, size) if size else i
+        if same not in seen:
+            seen[same] = device.buffer(slot, size)
+            if i < first_output:
+                device.write(seen[same], view.address, size)
+        operand = record.operands[slot]
+        operand.buffer, operand.offset = seen[same], 0
+    record.set_per_run(op, numbers)
+    status = library.kf_call(device.stream.calls, op.symbol, record.pointers, record.numbers)
+    if status:
+        fail(status)
+    for i in range(first_output, len(views)):
+        view, size = views[i], record.extents[i]
+        buffer = record.operands[record.slots[i]].buffer
+        if size == BYTES[view.dtype] * _count(view.shape):
+            device.read(buffer, view.address, size)
+            continue
+        data = bytearray(size)
+        device.read(buffer, ctypes.addressof(ctypes.c_char.from_buffer(data)), size)
+        _arrays.scatter(objects[i - first_output], view, data)
 
 
 def _count(shape: tuple) -> int:
