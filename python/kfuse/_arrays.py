@@ -145,7 +145,7 @@ _capsule_named = ctypes.pythonapi.PyCapsule_IsValid
 _capsule_named.argtypes, _capsule_named.restype = (ctypes.py_object, ctypes.c_char_p), ctypes.c_int
 
 
-def _capsule_of(value, stream: int):
+def _capsule_of(value, stream):
     """Asks for the newer form first; a capsule that nobody renames frees what it holds with itself."""
     try:
         return value.__dlpack__(stream=stream, max_version=(1, 0))
@@ -153,8 +153,8 @@ def _capsule_of(value, stream: int):
         return value.__dlpack__(stream=stream)
 
 
-def _of_dlpack_cuda(value, what: str, index: int, stream: int) -> View:
-    capsule = _capsule_of(value, stream or 1)  # DLPack calls the legacy default stream 1
+def _of_capsule(value, what: str, index: int, stream) -> View:
+    capsule = _capsule_of(value, stream)
     writable = True
     if _capsule_named(capsule, b"dltensor_versioned"):
         managed = _Versioned.from_address(_capsule(capsule, b"dltensor_versioned"))
@@ -171,11 +171,9 @@ def _of_dlpack_cuda(value, what: str, index: int, stream: int) -> View:
 def _of_dlpack(value, what: str, stream: int) -> View:
     kind, index = value.__dlpack_device__()
     if kind in (_DLPACK_CUDA, _DLPACK_CUDA_MANAGED):
-        return _of_dlpack_cuda(value, what, index, stream)
+        return _of_capsule(value, what, index, stream or 1)  # DLPack calls the legacy default stream 1
     if kind == _DLPACK_CPU:
-        import numpy
-
-        return _of_numpy(numpy.from_dlpack(value), what)
+        return _of_capsule(value, what, HOST, None)
     raise InvalidError(f"'{what}' is on DLPack's device {kind}; kfuse takes CUDA devices and host memory")
 
 
@@ -267,6 +265,6 @@ def scatter(value, view: View, data) -> None:
         return
     import numpy
 
-    array = view.owner
-    steps = tuple(step * array.itemsize for step in view.stride)
-    array[...] = numpy.ndarray(view.shape, array.dtype, data, strides=steps)
+    size = extent(view.shape, view.stride) * BYTES[view.dtype]
+    array = _over(numpy, view, size)
+    array[...] = numpy.ndarray(view.shape, array.dtype, data, strides=array.strides)

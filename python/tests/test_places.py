@@ -40,7 +40,8 @@ class Places(unittest.TestCase):
 
     def test_anything_with_dlpack(self):
         class Other:
-            array = normal(4, 20)
+            def __init__(self, array):
+                self.array = array
 
             def __dlpack_device__(self):
                 return self.array.__dlpack_device__()
@@ -48,10 +49,19 @@ class Places(unittest.TestCase):
             def __dlpack__(self, **named):
                 return self.array.__dlpack__(**named)
 
-        other = Other()
+        other = Other(normal(4, 20))
         y = kfuse.softmax(other)
         self.assertIsInstance(y, np.ndarray)
-        near(y, softmax(other.array.astype(float)))
+        wanted = softmax(other.array.astype(float))
+        near(y, wanted)
+        board = np.full((4, 50), 9, np.float32)  # NumPy's own from_dlpack() may say that nobody writes there
+        for array in (np.empty_like(y), board[:, 5:25]):
+            place = Other(array)
+            self.assertIs(kfuse.softmax(other, out=place), place)
+            near(array, wanted)
+        self.assertTrue((board[:, :5] == 9).all() and (board[:, 25:] == 9).all())
+        with self.assertRaisesRegex(kfuse.InvalidError, "negative"):
+            kfuse.softmax(Other(normal(4, 20)[:, ::-1]))
 
     def test_in_place(self):
         x = normal(4, 20)
