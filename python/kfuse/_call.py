@@ -148,7 +148,9 @@ def run_direct(op: Op, record: Record, native: int, addresses: list, numbers: tu
     """Enqueues on a native stream, after what `others` still have to do."""
     device = record.device
     with device.lock:
-        stream = device.stream(native)
+        latest, stream = device.latest
+        if latest != native:
+            stream = device.stream(native)
         for other in others:  # which cannot close `stream`: that one was used last
             check(library.kf_queue_wait(stream.queue, device.stream(other).queue))
         bits = 0
@@ -158,11 +160,12 @@ def run_direct(op: Op, record: Record, native: int, addresses: list, numbers: tu
             bits |= address
             operand.offset = (address - BASE) // size if address else 0
         what = record if not bits % LARGEST else (record, tuple([address % LARGEST for address in addresses]))
-        new = what not in stream.ran
-        if new:
-            _may_prepare(op, record)
-        else:
+        new = False
+        try:
             stream.ran.move_to_end(what)
+        except KeyError:
+            new = True
+            _may_prepare(op, record)
         record.set_per_run(op, numbers)
         status = library.kf_call(stream.calls, op.symbol, record.pointers, record.numbers)
         if status:

@@ -91,6 +91,7 @@ class DirectDevice:
         span = BufferDesc(bytes=SPAN, adopt=True, native=BASE)
         self.memory = opened(library.kf_buffer_open, self.handle, ctypes.byref(span))
         self.streams: collections.OrderedDict[int, Stream] = collections.OrderedDict()
+        self.latest: tuple[int | None, Stream | None] = (None, None)  # the last one of these, for the next call
 
     def stream(self, native: int) -> Stream:
         """That of a native handle, made when it is first seen; the lock is held. The one used longest ago makes room:
@@ -101,6 +102,7 @@ class DirectDevice:
             if len(self.streams) >= STREAMS:
                 self.streams.popitem(last=False)[1].close()
             self.streams[native] = Stream(self.handle, True, native, EXECS)
+        self.latest = native, self.streams[native]
         return self.streams[native]
 
 
