@@ -31,6 +31,8 @@ struct kf_calls {
     int capacity, count;
     uint64_t clock;
     call_entry *entry;
+    int *place; /* by hash, at the first free place from there on: 1 + which entry; 0 is free */
+    size_t mask;
 };
 
 /* ---- tensors where they lie ---------------------------------------------------------------- */
@@ -102,13 +104,29 @@ static void make_key(call_key *key, const kf_op *op, const kf_tensor *tensors,
 
 static call_entry *find(kf_calls *calls, const call_key *key)
 {
-    for (int i = 0; i < calls->count; i++) {
-        call_entry *e = &calls->entry[i];
+    for (size_t p = key->hash & calls->mask; calls->place[p]; p = (p + 1) & calls->mask) {
+        call_entry *e = &calls->entry[calls->place[p] - 1];
         if (e->hash == key->hash && e->words == key->words &&
             !memcmp(e->word, key->word, (size_t)key->words * sizeof *e->word))
             return e;
     }
     return NULL;
+}
+
+/* There is always room: places are twice the capacity at least. */
+static void note_place(kf_calls *calls, int entry)
+{
+    size_t p = calls->entry[entry].hash & calls->mask;
+    while (calls->place[p])
+        p = (p + 1) & calls->mask;
+    calls->place[p] = entry + 1;
+}
+
+static void note_all_places(kf_calls *calls)
+{
+    memset(calls->place, 0, (calls->mask + 1) * sizeof *calls->place);
+    for (int i = 0; i < calls->count; i++)
+        note_place(calls, i);
 }
 
 /* ---- making ------------------------------------------------------------------------------- */
@@ -195,11 +213,14 @@ static kf_status run_new(kf_calls *calls, const call_key *key, const kf_op *op,
         kf_exec_close(exec);
         return status;
     }
-    if (oldest)
+    if (oldest) {
         drop(calls, oldest);
+        note_all_places(calls);
+    }
     memcpy(word, key->word, bytes);
     calls->entry[calls->count++] = (call_entry){
         .hash = key->hash, .used = ++calls->clock, .words = key->words, .word = word, .exec = exec};
+    note_place(calls, calls->count - 1);
     return KF_OK;
 }
 
@@ -217,8 +238,15 @@ kf_status kf_calls_open(kf_queue *queue, int capacity, kf_calls **calls)
     if (made) {
         *made = (kf_calls){.queue = queue, .capacity = capacity ? capacity : USUAL_CAPACITY};
         made->entry = calloc((size_t)made->capacity, sizeof *made->entry);
+        while (made->mask < 2 * (size_t)made->capacity)
+            made->mask = 2 * made->mask + 1;
+        made->place = calloc(made->mask + 1, sizeof *made->place);
     }
-    if (!made || !made->entry) {
+    if (!made || !made->entry || !made->place) {
+        if (made) {
+            free(made->entry);
+            free(made->place);
+        }
         free(made);
         return kf_fail(KF_OUT_OF_MEMORY, "kf_calls_open: no host memory for %d execs", capacity);
     }
@@ -237,6 +265,7 @@ void kf_calls_close(kf_calls *calls)
     while (calls->count)
         drop(calls, &calls->entry[calls->count - 1]);
     free(calls->entry);
+    free(calls->place);
     free(calls);
 }
 

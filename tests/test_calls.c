@@ -282,6 +282,32 @@ static void a_call_that_fails_enqueues_and_closes_nothing(void **state)
     close_rig(&r);
 }
 
+/* Mistakes: an exec lost among many, or after others have gone; one that went found again. */
+static void many_are_found_again(void **state)
+{
+    enum { MANY = 40, SHAPES = 60 };
+    rig r;
+    (void)state;
+    open_rig(&r, MANY);
+    const uint64_t *opened = &r.device->calls[KF_SLOT_kernel_open];
+    for (int turn = 0; turn < 3; turn++) {
+        for (int rows = 1; rows <= SHAPES; rows++) {
+            const uint64_t before = *opened;
+            const kf_operand x = operand(&r, KF_F32, rows, 100, 0);
+            assert_int_equal(kf_softmax(r.calls, &x, &x, NULL), KF_OK);
+            assert_true(*opened > before); /* those in between had it go */
+            const uint64_t after = *opened;
+            for (int other = rows < MANY ? rows : MANY; other-- > 0;) {
+                const kf_operand y = operand(&r, KF_F32, rows - other, 100, 0);
+                assert_int_equal(kf_softmax(r.calls, &y, &y, NULL), KF_OK);
+            }
+            assert_int_equal(*opened, after);
+        }
+        assert_int_equal(kf_calls_ready(r.calls), MANY);
+    }
+    close_rig(&r);
+}
+
 /* Mistake: something of an exec, or of its key, that its closing leaves behind. */
 static void ten_thousand_execs_leave_nothing(void **state)
 {
@@ -313,6 +339,7 @@ int main(void)
         cmocka_unit_test(views_side_by_side_are_no_overlap),
         cmocka_unit_test(wrapped_memory_is_aligned_as_its_address),
         cmocka_unit_test(the_one_used_longest_ago_makes_room),
+        cmocka_unit_test(many_are_found_again),
         cmocka_unit_test(a_call_that_fails_enqueues_and_closes_nothing),
         cmocka_unit_test(ten_thousand_execs_leave_nothing),
     };
