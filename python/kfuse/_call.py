@@ -150,6 +150,8 @@ def run_direct(op: Op, record: Record, native: int, addresses: list, numbers: tu
     with device.lock:
         latest, stream = device.latest
         if latest != native:
+            if native not in device.streams:
+                _may_prepare(op, record)
             stream = device.stream(native)
         for other in others:  # which cannot close `stream`: that one was used last
             check(library.kf_queue_wait(stream.queue, device.stream(other).queue))
