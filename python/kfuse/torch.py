@@ -229,7 +229,9 @@ def _traced_of(op: Op):
         names = []
         for (output, optional), value in zip(rows, asked):
             if not (value is None or value is True or value is False):
-                raise InvalidError(f"{name}: where torch compiles, traces or differentiates, results cannot be given a place")
+                raise InvalidError(
+                    f"{name}: where torch compiles, traces or differentiates, results cannot be given a place"
+                )
             if optional:
                 named[output] = value is True
             if value is True or not optional:

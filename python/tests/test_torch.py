@@ -192,7 +192,7 @@ class CustomOps(unittest.TestCase):
         x = torch.randn(4, 50)
         for function in (kfuse.softmax, torch.ops.kfuse.softmax):
             with self.assertRaises(RuntimeError):  # torch's own
-                torch.func.grad(lambda t: (function(t) ** 2).sum())(x)
+                torch.func.grad(lambda t, function=function: (function(t) ** 2).sum())(x)
             with torch.autograd.forward_ad.dual_level():
                 with self.assertRaisesRegex(kfuse.UnsupportedError, "tangent"):
                     function(torch.autograd.forward_ad.make_dual(x, x))
