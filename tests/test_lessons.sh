@@ -5,9 +5,8 @@
 # SPDX-License-Identifier: Apache-2.0
 set -u
 kfuse=${KFUSE_BUILD:?}/kfuse
-for name in $(env | sed -n 's/^\(KFUSE_[A-Z_]*\)=.*/\1/p'); do
-    case $name in KFUSE_BUILD | KFUSE_SOURCE | KFUSE_REQUIRE) ;; *) unset "$name" ;; esac
-done
+# shellcheck source=tests/expect.bash
+. "$(dirname "$0")/expect.bash"
 if ! "$kfuse" explain softmax --shape=8x8 --backend=opencl > /dev/null 2>&1; then
     echo 'no OpenCL device'
     case ,${KFUSE_REQUIRE:-}, in *,opencl,*) exit 1 ;; *) exit 77 ;; esac
@@ -16,26 +15,6 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 export LC_ALL=C.UTF-8
-failed=0
-
-# expect CODE COMMAND...: its text stays in $text for `says`
-expect() {
-    local code=$1 got
-    shift
-    told=$*
-    text=$("$@" 2>&1 < /dev/null)
-    got=$?
-    if [ "$got" -ne "$code" ]; then
-        printf '%s\n  exit %s, expected %s\n%s\n' "$told" "$got" "$code" "$text"
-        failed=1
-    fi
-}
-says() { # WORDS...: each of them stands in the text of the last command
-    local words
-    for words in "$@"; do
-        grep -qF -- "$words" <<< "$text" || { printf '%s\n  does not say "%s"\n%s\n' "$told" "$words" "$text"; failed=1; }
-    done
-}
 
 # ---- layer_norm
 expect 0 "$kfuse" lesson layer_norm --backend=opencl --shape=64x256 -o jsonl:rows.jsonl

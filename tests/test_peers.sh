@@ -9,33 +9,13 @@ source=$(cd "$(dirname "$0")/.." && pwd)
 run=$source/bench/peers/run.py
 build=${KFUSE_BUILD:?}
 python=$("$source/scripts/python_with" numpy) || python=
-for name in $(env | sed -n 's/^\(KFUSE_[A-Z_]*\)=.*/\1/p'); do
-    case $name in KFUSE_BUILD | KFUSE_SOURCE | KFUSE_REQUIRE) ;; *) unset "$name" ;; esac
-done
+# shellcheck source=tests/expect.bash
+. "$(dirname "$0")/expect.bash"
 export KFUSE_LIBRARY=$build/libkfuse.so KFUSE_COMMAND=$build/kfuse PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
-failed=0
 
-# expect CODE COMMAND...: its text stays in $text for `says`
-expect() {
-    local code=$1 got
-    shift
-    told=$*
-    text=$("$@" 2>&1 < /dev/null)
-    got=$?
-    if [ "$got" -ne "$code" ]; then
-        printf '%s\n  exit %s, expected %s\n%s\n' "$told" "$got" "$code" "$text"
-        failed=1
-    fi
-}
-says() { # WORDS...: each of them stands in the text of the last command
-    local words
-    for words in "$@"; do
-        grep -qF -- "$words" <<< "$text" || { printf '%s\n  does not say "%s"\n%s\n' "$told" "$words" "$text"; failed=1; }
-    done
-}
 refuses() { # WORDS COMMAND...: exit 2 and one line with these words
     local words=$1
     shift

@@ -139,7 +139,7 @@ class Ready:
 
     def __init__(self, library, op, tensors, attributes, variant, sets):
         """tensors: {name: (dtype, shape)}; sets: [{name: tensor}]"""
-        self.library, self.side, self.sets = library, library.side, sets
+        self.kf, self.side, self.sets = library, library.side, sets
         self.exec, self.buffers, self.bindings = c_void_p(), [], {}
         problem, plan = c_void_p(), c_void_p()
         try:
@@ -171,7 +171,7 @@ class Ready:
             tensor.alignment = alignment_of([self.side.pointer(data[name]) for data in self.sets])
         else:
             tensor.alignment = 128  # buffers of the device's own
-        self.library.call("kf_problem_tensor", problem, name.encode(), byref(tensor))
+        self.kf.call("kf_problem_tensor", problem, name.encode(), byref(tensor))
 
     def bind(self, places, tensors, data):
         bindings = (Binding * 16)()
@@ -181,32 +181,32 @@ class Ready:
             desc = BufferDesc(bytes=bytes_)
             if self.side.gpu:
                 desc = BufferDesc(bytes=bytes_, adopt=True, native=self.side.pointer(data[name]))
-            self.library.call("kf_buffer_open", self.library.device, byref(desc), byref(buffer))
+            self.kf.call("kf_buffer_open", self.kf.device, byref(desc), byref(buffer))
             self.buffers.append(buffer)
             bindings[places[name]].buffer = buffer
             if not self.side.gpu:
-                self.library.call("kf_buffer_write", self.library.queue, buffer, 0, self.side.pointer(data[name]),
+                self.kf.call("kf_buffer_write", self.kf.queue, buffer, 0, self.side.pointer(data[name]),
                                   bytes_)
         return bindings
 
     def run(self, data):
-        self.library.call("kf_run", self.exec, self.library.queue, self.bindings[id(data)], None)
+        self.kf.call("kf_run", self.exec, self.kf.queue, self.bindings[id(data)], None)
 
     def run_and_wait(self, data):
         self.run(data)
-        self.library.call("kf_queue_finish", self.library.queue)
+        self.kf.call("kf_queue_finish", self.kf.queue)
 
     def fetch(self, data, names, places):
         """Results of an OpenCL device into the host's tensors."""
         for name in names:
             buffer = self.bindings[id(data)][places[name]].buffer
-            self.library.call("kf_buffer_read", self.library.queue, buffer, 0, self.side.pointer(data[name]),
+            self.kf.call("kf_buffer_read", self.kf.queue, buffer, 0, self.side.pointer(data[name]),
                               data[name].nbytes)
 
     def close(self):
         for buffer in self.buffers:
-            self.library.c.kf_buffer_close(buffer)
-        self.library.c.kf_exec_close(self.exec)
+            self.kf.c.kf_buffer_close(buffer)
+        self.kf.c.kf_exec_close(self.exec)
         self.buffers, self.exec = [], c_void_p()
 
     def __del__(self):

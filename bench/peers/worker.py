@@ -164,7 +164,7 @@ class Worker:
                     if sides.fingerprints(self.side, case, sets[0]) != self.before:
                         sides.refill(self.side, case, sets)
             except (Refused, NotImplementedError) as refused:
-                self.row(case, name, "unsupported", (str(refused).splitlines() or ["not implemented"])[0][:300])
+                self.row(case, name, "unsupported", (str(refused).splitlines() or ["it gives no reason"])[0][:300])
             except Exception as error:  # pylint: disable=broad-except  # a peer's failure is its own
                 self.failed(case, name, error)
                 pool = self.new_pool()  # a capture that broke off leaves the old one unusable
