@@ -19,7 +19,7 @@ loader=$(ldconfig -p | awk '$1 == "libOpenCL.so.1" && !found { print $NF; found 
     exit 77
 }
 flags=(-std=c11 -Wall -Wextra -Werror "-I$source/include" "-I$build/generated/include")
-for example in opencl threads; do
+for example in opencl threads host_time; do
     cc "${flags[@]}" "$source/examples/$example.c" -o "$scratch/$example" "-L$build" -lkfuse "-Wl,-rpath,$build" \
         "$loader" -lm -pthread
     "$scratch/$example" || {
@@ -35,7 +35,7 @@ else
 fi
 for example in "$source"/examples/*.c; do
     case $(basename "$example") in
-    opencl.c | threads.c | cuda.c) ;;
+    opencl.c | threads.c | host_time.c | cuda.c) ;;
     *) echo "FAILED: nothing here runs $example" >&2 && exit 1 ;;
     esac
 done

@@ -21,3 +21,4 @@ fi
 export KFUSE_LIBRARY=$build/libkfuse.so PYTHONPATH=$source/python PYTHONDONTWRITEBYTECODE=1
 unset KFUSE_DEVICE KFUSE_BACKEND
 "$python" "$source/python/tests/test_torch.py"
+"$python" "$source/python/tests/test_cuda.py"  # skipped by itself where torch has no GPU
