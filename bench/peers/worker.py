@@ -144,8 +144,8 @@ class Worker:
         return timing.HostLane(self.side, call, sets)
 
     def new_pool(self):
-        """Memory that the graphs of a case share: what one allocates itself the next one uses again."""
-        return self.side.module.cuda.graph_pool_handle() if self.side.gpu else None
+        """Memory that the graphs of a case share."""
+        return timing.Pool(self.side) if self.side.gpu else None
 
     def prepare(self, index, case, sets):
         """{name: (lane, call, verdict)} of those that may be timed; the others get their row."""

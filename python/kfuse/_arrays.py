@@ -5,6 +5,7 @@ imported before one of theirs is seen."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 
@@ -250,9 +251,13 @@ def make(like, code: int, shape: tuple):
 
         same = host and like.dtype.name == name  # bfloat16 is another package's
         return numpy.empty(shape, dtype=like.dtype if same else name)
-    space = getattr(like, "__array_namespace__", None)
-    if space is not None and hasattr(space(), name):
-        return space().empty(shape, dtype=getattr(space(), name))
+    named = getattr(like, "__array_namespace__", None)
+    package = sys.modules.get(type(like).__module__.partition(".")[0])  # CuPy's arrays name none
+    space = named() if named is not None else package
+    if hasattr(space, "empty") and hasattr(space, name):
+        device = getattr(like, "device", None)
+        with device if hasattr(device, "__enter__") else contextlib.nullcontext():
+            return space.empty(shape, dtype=getattr(space, name))
     raise InvalidError(f"nothing is known about making a {type(like).__name__}: give the results their place (out=...)")
 
 
