@@ -87,6 +87,27 @@ static void a_lost_context_is_reported_when_it_is_entered(void **state)
     assert_clean("a lost context");
 }
 
+/* Mistakes: a context pushed where it is current; a failed launch that pops what it did not push.
+ */
+static void a_launch_in_the_current_context_enters_nothing(void **state)
+{
+    (void)state;
+    rig r = {.device = NULL};
+    kfcu_context popped = NULL;
+    ASSERT_OK(rig_open(&r, &(kf_device_desc){.index = 0}, 0));
+    assert_int_equal(kfcu.CtxPushCurrent(((cuda_device *)r.device)->context), KF_CUDA_SUCCESS);
+    fake.fault("cuCtxPushCurrent_v2", 0, KF_CUDA_ERROR_INVALID_CONTEXT, 1);
+    ASSERT_OK(rig_launch(&r, 1));
+    assert_int_equal(fake.depth(), 1);
+    fake.fault("cuLaunchKernel", 0, 1, 0);
+    assert_failed(rig_launch(&r, 1), KF_DEVICE_FAILED, "cuLaunchKernel");
+    fake.fault(NULL, 0, 0, 0);
+    assert_int_equal(fake.depth(), 1);
+    assert_int_equal(kfcu.CtxPopCurrent(&popped), KF_CUDA_SUCCESS);
+    ASSERT_OK(rig_close(&r));
+    assert_clean("a launch in the current context");
+}
+
 /* ---- adopted objects ---------------------------------------------------------------------- */
 
 static void adopted_objects_are_used_and_left_alone(void **state)
@@ -264,6 +285,7 @@ int main(void)
         cmocka_unit_test(every_slot_works),
         cmocka_unit_test(any_call_may_fail_and_nothing_stays_behind),
         cmocka_unit_test(a_sticky_error_loses_the_device_and_it_still_closes),
+        cmocka_unit_test(a_launch_in_the_current_context_enters_nothing),
         cmocka_unit_test(a_lost_context_is_reported_when_it_is_entered),
         cmocka_unit_test(adopted_objects_are_used_and_left_alone),
         cmocka_unit_test(the_callers_context_is_current_as_before),

@@ -20,15 +20,17 @@ static void traffic_is_what_the_formula_moves(void **state)
     map_traffic_is("geglu", "", 2, 5, true);
 }
 
-/* Mistake: the special functions of the one form declared for the other. */
-static void forms_have_their_own_special_functions(void **state)
+/* Mistake: the work of the one form declared for the other. */
+static void forms_have_their_own_work(void **state)
 {
     (void)state;
     const kf_target target = map_target(false);
     kf_plan *erf_plan = map_plan("geglu fused f32 rows=37 cols=1003", &target),
             *tanh_plan = map_plan("geglu fused f32 rows=37 cols=1003 approximate=tanh", &target);
-    assert_int_equal(kf_plan_cost(erf_plan).specials, 37 * 1003);
+    assert_int_equal(kf_plan_cost(erf_plan).specials, 2 * 37 * 1003);
     assert_int_equal(kf_plan_cost(tanh_plan).specials, 2 * 37 * 1003);
+    assert_int_equal(kf_plan_cost(erf_plan).flops, 19 * 37 * 1003);
+    assert_int_equal(kf_plan_cost(tanh_plan).flops, 7 * 37 * 1003);
     kf_plan_close(erf_plan);
     kf_plan_close(tanh_plan);
 }
@@ -136,7 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(traffic_is_what_the_formula_moves),
-        cmocka_unit_test(forms_have_their_own_special_functions),
+        cmocka_unit_test(forms_have_their_own_work),
         cmocka_unit_test(other_approximations_are_refused),
         cmocka_unit_test(the_two_forms_are_told_apart),
         cmocka_unit_test(special_values),

@@ -42,9 +42,9 @@ static void every_unit_takes_part(void **state)
 {
     static const char *const few[] = {"softmax fused_split f32 rows=1 cols=128256",
                                       "softmax fused_split f32 rows=4 cols=1048576",
-                                      "layer_norm fused_split bf16 rows=2 cols=1048576"};
-    static const int64_t parts[] = {132, 33, 132}, groups[] = {132, 132, 264},
-                         bytes[] = {128256 * 4, 4 * 1048576 * 4, 2 * 1048576 * 2 + 1048576 * 2};
+                                      "rms_norm fused_split f32 rows=4 cols=1048576"};
+    static const int64_t parts[] = {132, 33, 66}, groups[] = {132, 132, 264},
+                         bytes[] = {128256 * 4, 4 * 1048576 * 4, 4 * 1048576 * 4 + 1048576 * 4};
     const kf_target target = large();
     (void)state;
     for (int i = 0; i < 3; i++) {

@@ -280,20 +280,28 @@ kf_status cuda_launch(kf_queue *queue, const kf_launch *launch)
     void *pointers[MAX_VALUES];
     cuda_kernel *own = (cuda_kernel *)launch->kernel;
     const kfcu_stream stream = ((cuda_queue *)queue)->stream;
+    const bool cluster = launch->cluster > 1;
     if (launch->value_count > MAX_VALUES) {
         return kf_fail(KF_INVALID, "cuda: a launch takes at most %d values", MAX_VALUES);
     }
     point_at(launch, pointers);
-    const kf_status status = cuda_enter(queue->device);
+    /* Programs launch more often than anything else, and most have the context current already:
+     * then it is not pushed and popped. */
+    kfcu_context current = NULL;
+    kf_status status = cuda_check(queue->device, kfcu.CtxGetCurrent(&current), "cuCtxGetCurrent");
+    const bool entered = current == ((const cuda_device *)queue->device)->context;
+    if (status == KF_OK && !entered) {
+        status = cuda_enter(queue->device);
+    }
     if (status != KF_OK) {
         return status;
     }
-    if (launch->cluster > 1) {
-        return cuda_leave(queue->device, launch_cluster(own, stream, launch, pointers),
-                          "cuLaunchKernelEx");
-    }
-    const kfcu_result result = kfcu.LaunchKernel(own->function, (unsigned int)launch->groups, 1, 1,
-                                                 (unsigned int)launch->threads, 1, 1,
-                                                 own->shared_bytes, stream, pointers, NULL);
-    return cuda_leave(queue->device, result, "cuLaunchKernel");
+    const kfcu_result result = cluster
+                                   ? launch_cluster(own, stream, launch, pointers)
+                                   : kfcu.LaunchKernel(own->function, (unsigned int)launch->groups,
+                                                       1, 1, (unsigned int)launch->threads, 1, 1,
+                                                       own->shared_bytes, stream, pointers, NULL);
+    const char *const call = cluster ? "cuLaunchKernelEx" : "cuLaunchKernel";
+    return entered ? cuda_check(queue->device, result, call)
+                   : cuda_leave(queue->device, result, call);
 }

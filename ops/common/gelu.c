@@ -13,8 +13,7 @@ kf_status kf_gelu_derive_rows(kf_problem *problem)
 
 kf_work kf_gelu_work(const kf_row_map *map, kf_gelu_form form, int64_t flops)
 {
-    return form == KF_GELU_TANH ? kf_row_map_work(map, flops + 6, 2)
-                                : kf_row_map_work(map, flops + 4, 1);
+    return kf_row_map_work(map, flops + (form == KF_GELU_TANH ? 6 : 18), 2);
 }
 
 kf_work kf_gelu_work_wide(const kf_row_map *map, kf_gelu_form form, int64_t flops)
@@ -36,7 +35,7 @@ kf_approx kf_gelu_reference(kf_approx x, kf_gelu_form form, bool exp2)
 
 int64_t kf_gelu_slope_flops(kf_gelu_form form, bool wide)
 {
-    return wide ? 22 + (form == KF_GELU_TANH ? 17 : 22) : form == KF_GELU_TANH ? 17 : 10;
+    return wide ? 22 + (form == KF_GELU_TANH ? 17 : 22) : form == KF_GELU_TANH ? 17 : 23;
 }
 
 kf_approx kf_gelu_slope_reference(kf_approx x, kf_gelu_form form, bool exp2)

@@ -31,7 +31,7 @@ kf_norm kf_norm_of(const kf_problem *problem)
     return n;
 }
 
-static bool present(const kf_problem *problem, int tensor)
+bool kf_norm_has(const kf_problem *problem, int tensor)
 {
     return tensor >= 0 && problem->tensor[tensor].dtype != KF_NONE;
 }
@@ -94,18 +94,18 @@ static void define_norm(kf_step *step, const kf_problem *problem, const kf_norm 
 {
     kf_step_define(step, "CENTRED", n->centred);
     kf_step_define(step, "ADDED", n->residual >= 0);
-    kf_step_define(step, "WEIGHT", present(problem, n->weight));
-    kf_step_define(step, "BIAS", present(problem, n->bias));
-    kf_step_define(step, "MEAN", present(problem, n->mean));
-    kf_step_define(step, "RSTD", present(problem, n->rstd));
+    kf_step_define(step, "WEIGHT", kf_norm_has(problem, n->weight));
+    kf_step_define(step, "BIAS", kf_norm_has(problem, n->bias));
+    kf_step_define(step, "MEAN", kf_norm_has(problem, n->mean));
+    kf_step_define(step, "RSTD", kf_norm_has(problem, n->rstd));
 }
 
 /* Per element: the sum, the centred square, the result, weight and bias. */
 static kf_work fused_work(const kf_plan *p, const kf_norm *n, int64_t specials)
 {
     const int64_t elements = p->problem.dim[KF_ROWS] * p->problem.dim[KF_COLS];
-    const int each = (n->centred ? 5 : 3) + (n->residual >= 0) + present(&p->problem, n->weight) +
-                     present(&p->problem, n->bias);
+    const int each = (n->centred ? 5 : 3) + (n->residual >= 0) +
+                     kf_norm_has(&p->problem, n->weight) + kf_norm_has(&p->problem, n->bias);
     return (kf_work){.flops = each * elements, .specials = specials};
 }
 
@@ -195,77 +195,6 @@ void kf_norm_cpu(kf_plan *p, const kf_norm_entries *entries)
     kf_row_error(p, 1, 0);
 }
 
-/* ---- defaults ------------------------------------------------------------------------------ */
-
-/* A row of v vectors in `threads` threads, `groups` of which fill a unit. */
-static void lay(const kf_problem *problem, kf_config *config, int64_t block, int64_t threads,
-                int64_t groups, int64_t parked)
-{
-    const bool aligned = kf_row_aligned(problem); /* edges take registers */
-    kf_config_default(config, KF_ROW_BLOCK, block);
-    kf_config_default(config, KF_ROW_THREADS, threads);
-    kf_config_default(config, KF_ROW_LEAST_GROUPS, aligned || groups == 1 ? groups : groups - 1);
-    kf_config_default(config, KF_ROW_LOCAL_VECS, parked);
-}
-
-/* Where norms want another shape than softmax: no exponentials wait for arithmetic units, so more
- * threads with less each (measured on an H200, us, in brackets the shape that softmax takes):
- * layer norm bf16 8192x8192 66.5 (70.7), 4096x16384 67.8 (100.8), f32 8192x512 10.33 (10.49), RMS
- * norm bf16 16384x4096 66.3 (69.2), 8192x8192 66.4 (68.2), add_rms_norm bf16 16384x4096 130.5
- * (132.2). Nothing is changed that was set by hand. */
-void kf_norm_defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config)
-{
-    const kf_norm n = kf_norm_of(problem);
-    const bool half = kf_dtype_bytes(problem->dtype) == 2;
-    const int64_t v = kf_row_vectors(problem);
-    const int64_t four =
-        present(problem, n.bias) ? 3 : 4; /* groups of 512: a bias spills at four */
-    kf_row_defaults_fused(problem, target, config);
-    const bool by_hand = config->set[KF_ROW_BLOCK] || config->set[KF_ROW_THREADS] ||
-                         config->set[KF_ROW_LOCAL_VECS] || config->set[KF_ROW_LEAST_GROUPS];
-    if (!by_hand && target->max_threads >= 1024 && target->registers_per_unit >= 65536) {
-        if (!half && v > 64 && v <= 128)
-            lay(problem, config, 128, 64, 1, 0);
-        else if (half && v > 256 && v <= 512 && n.residual >= 0)
-            lay(problem, config, 1024, 512, 2, 0);
-        else if (half && v > 256 && v <= 512)
-            lay(problem, config, 256, 256, 6, 0);
-        else if (v > 512 && v <= 1024 && (!half || !n.centred))
-            lay(problem, config, 512, 512, four, 0);
-        else if (half && v > 512 && v <= 1024)
-            lay(problem, config, 256, 256, 4, 0);
-        else if (half && v > 1024 && v <= 2048)
-            lay(problem, config, 256, 256, 3, kf_ceil_div(v, 256) - 4);
-    }
-}
-
-/* As softmax, but in place of one group of 1024 threads
- *   - one of 512 where two matrices are added: at 64 registers the sum of two vectors and the
- * weights spill;
- *   - two of 512 where there are weights, which one writes with while the other waits for them, and
- *     registers left for those of three vectors (RMS norm f32 4x1048576: 14.4 us in one
- * group, 14.0); one row alone has no more parts than units. */
-void kf_norm_defaults_split(const kf_problem *problem, const kf_target *target, kf_config *config)
-{
-    const kf_norm n = kf_norm_of(problem);
-    const bool by_hand = config->set[KF_ROW_BLOCK] || config->set[KF_ROW_LOCAL_VECS] ||
-                         config->set[KF_ROW_LEAST_GROUPS] || config->set[KF_ROW_SPLIT];
-    kf_row_defaults_split(problem, target, config);
-    const bool halves = n.residual < 0 && present(problem, n.weight) && problem->dim[KF_ROWS] > 1;
-    if (by_hand || config->knob[KF_ROW_BLOCK] < 1024 || (n.residual < 0 && !halves))
-        return;
-    const kf_config before = *config;
-    config->knob[KF_ROW_BLOCK] = 512;
-    config->knob[KF_ROW_LEAST_GROUPS] = halves ? 2 : 1;
-    const int64_t vecs = kf_row_split_of(problem, config, target).slice.vecs;
-    const int64_t kept = n.residual >= 0 ? 12 : vecs <= 8 ? 3 : 6;
-    config->knob[KF_ROW_LOCAL_VECS] = kf_row_split_parked(target, config, vecs - kept);
-    kf_error_mute(true);
-    if (kf_row_fits_split(problem, config, target) != KF_OK)
-        *config = before;
-    kf_error_mute(false);
-}
-
 /* ---- unfused ------------------------------------------------------------------------------- */
 
 typedef struct parts { /* tensors or scratch, in the order of the entries' parameters */
@@ -282,10 +211,10 @@ static parts declare_parts(kf_plan *p, const kf_norm *n, bool affine)
     parts t = {.x = kf_tensor_ref(p, x), .x_stride = problem->row_stride[x]};
     t.normal = affine ? kf_scratch_ref(p, "normal", problem->dtype, M * N) : kf_tensor_ref(p, n->y);
     if (n->centred)
-        t.mean = present(problem, n->mean) ? kf_tensor_ref(p, n->mean)
-                                           : kf_scratch_ref(p, "row_mean", KF_F32, M);
-    t.rstd = present(problem, n->rstd) ? kf_tensor_ref(p, n->rstd)
-                                       : kf_scratch_ref(p, "row_rstd", KF_F32, M);
+        t.mean = kf_norm_has(problem, n->mean) ? kf_tensor_ref(p, n->mean)
+                                               : kf_scratch_ref(p, "row_mean", KF_F32, M);
+    t.rstd = kf_norm_has(problem, n->rstd) ? kf_tensor_ref(p, n->rstd)
+                                           : kf_scratch_ref(p, "row_rstd", KF_F32, M);
     if (n->centred)
         t.centred = kf_scratch_ref(p, "centred", problem->dtype, M * N);
     return t;
@@ -319,8 +248,8 @@ static void add_affine(kf_plan *p, const kf_norm_entries *e, const kf_norm *n, c
     const int64_t M = problem->dim[KF_ROWS], N = problem->dim[KF_COLS];
     const char *entry = p->target.capabilities & KF_CAP_CPU ? e->affine_cpu : e->affine;
     const kf_use y = WRITE(kf_tensor_ref(p, n->y)), stride = INT(problem->row_stride[n->y]);
-    const kf_work work = {.flops =
-                              M * N * (present(problem, n->weight) + present(problem, n->bias))};
+    const kf_work work = {
+        .flops = M * N * (kf_norm_has(problem, n->weight) + kf_norm_has(problem, n->bias))};
     if (n->centred)
         add_step(p, e->steps, entry, map, work,
                  USES(READ_IF(kf_tensor_ref(p, n->weight), M * N),
@@ -368,7 +297,7 @@ static void add_rms(kf_plan *p, const kf_norm_entries *e, const kf_norm *n, cons
 void kf_norm_unfused(kf_plan *p, const kf_norm_entries *e)
 {
     const kf_norm n = kf_norm_of(&p->problem);
-    const bool affine = present(&p->problem, n.weight) || present(&p->problem, n.bias);
+    const bool affine = kf_norm_has(&p->problem, n.weight) || kf_norm_has(&p->problem, n.bias);
     const kf_row_launches l = kf_row_unfused(p);
     const bool cpu = p->target.capabilities & KF_CAP_CPU;
     if (n.residual >= 0)

@@ -25,6 +25,8 @@ typedef struct kf_norm {
     double eps, offset;
 } kf_norm;
 kf_norm kf_norm_of(const kf_problem *problem);
+/* Is this tensor, an index or -1, there? */
+bool kf_norm_has(const kf_problem *problem, int tensor);
 
 void kf_norm_unfused(kf_plan *plan, const kf_norm_entries *entries);
 void kf_norm_fused(kf_plan *plan, const kf_norm_entries *entries);

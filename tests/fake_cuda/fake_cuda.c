@@ -254,6 +254,13 @@ kfcu_result cuCtxPopCurrent_v2(kfcu_context *context)
     return KF_CUDA_SUCCESS;
 }
 
+kfcu_result cuCtxGetCurrent(kfcu_context *context)
+{
+    const kfcu_result result = fake_enter("cuCtxGetCurrent", 0);
+    *context = depth > 0 ? stack[depth - 1] : NULL;
+    return result;
+}
+
 kfcu_result cuCtxGetDevice(kfcu_device *device)
 {
     const kfcu_result result = fake_enter("cuCtxGetDevice", 1);

@@ -31,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #endif
 
 #if KF_ENTRY(bias_gelu_gelu)
-/* Reads M N, writes M N elements; M N erf, or as many exp2 and divisions where approximate. */
+/* Reads M N, writes M N elements; M N exp2 and divisions. */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     bias_gelu_gelu(kf_storage *y, long long y_offset, const kf_storage *sum, long long sum_offset,
                    long long rows, long long cols, long long y_stride)
@@ -52,8 +52,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 /* ---- fused -------------------------------------------------------------------------------- */
 
 #if KF_ENTRY(bias_gelu_fused)
-/* Reads M N elements and the bias in every row, writes M N elements; M N erf, or as many exp2 and
- * divisions where approximate. */
+/* Reads M N elements and the bias in every row, writes M N elements; M N exp2 and
+ * divisions. */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     bias_gelu_fused(const kf_storage *x, long long x_offset, const kf_storage *bias,
                     long long bias_offset, kf_storage *y, long long y_offset, long long rows,

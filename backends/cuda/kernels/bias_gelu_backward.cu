@@ -35,8 +35,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #endif
 
 #if KF_ENTRY(bias_gelu_backward_slope)
-/* slope = gelu'(sum): reads M N, writes M N elements; M N erf and exp2, or as many exp2 and
- * divisions where approximate. */
+/* slope = gelu'(sum): reads M N, writes M N elements; M N exp2 and
+ * divisions. */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     bias_gelu_backward_slope(const kf_storage *sum, long long sum_offset, kf_storage *slope,
                              long long slope_offset, long long rows, long long cols)
@@ -145,9 +145,8 @@ bias_gelu_backward_work(const bias_gelu_backward_row *r, const kf_columns *c, co
     }
 }
 
-/* Reads 2 M N, writes M N elements, and every group a strip of partial sums; M N erf and exp2, or
- * as many exp2 and divisions where approximate. Predicted: with tanh as fast as memory allows; erf
- * costs some forty instructions per element, which 16-bit rows on a wide memory may not hide. */
+/* Reads 2 M N, writes M N elements, and every group a strip of partial sums; M N exp2 and
+ * divisions. */
 extern "C" __global__ void __launch_bounds__(BLOCK, GROUPS_PER_UNIT)
     bias_gelu_backward_fused(const kf_storage *__restrict__ grad_y, long long grad_y_offset,
                              const kf_storage *__restrict__ x, long long x_offset,

@@ -9,7 +9,7 @@
 /* ---- unfused: one kernel per line --------------------------------------------------------- */
 
 #if KF_ENTRY(geglu_gelu)
-/* Reads M N, writes M N elements; M N erf, or as many exp2 and divisions where approximate. */
+/* Reads M N, writes M N elements; M N exp2 and divisions. */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     geglu_gelu(const kf_storage *gate, long long gate_offset, kf_storage *gelu,
                long long gelu_offset, long long rows, long long cols, long long gate_stride)
@@ -52,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 /* ---- fused -------------------------------------------------------------------------------- */
 
 #if KF_ENTRY(geglu_fused)
-/* Reads 2 M N, writes M N elements; M N erf, or as many exp2 and divisions where approximate. */
+/* Reads 2 M N, writes M N elements; M N exp2 and divisions. */
 extern "C" __global__ void __launch_bounds__(BLOCK)
     geglu_fused(const kf_storage *gate, long long gate_offset, const kf_storage *up,
                 long long up_offset, kf_storage *y, long long y_offset, long long rows,

@@ -31,7 +31,7 @@ bias_gelu_add(const __global kf_storage *x, long x_offset, const __global kf_sto
 #endif
 
 #if KF_ENTRY(bias_gelu_gelu)
-/* Reads M N, writes M N elements; M N erf, or as many exp2 and divisions where approximate. */
+/* Reads M N, writes M N elements; M N exp2 and divisions. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 bias_gelu_gelu(__global kf_storage *y, long y_offset, const __global kf_storage *sum,
                long sum_offset, long rows, long cols, long y_stride)
@@ -52,8 +52,8 @@ bias_gelu_gelu(__global kf_storage *y, long y_offset, const __global kf_storage 
 /* ---- fused -------------------------------------------------------------------------------- */
 
 #if KF_ENTRY(bias_gelu_fused)
-/* Reads M N elements and the bias in every row, writes M N elements; M N erf, or as many exp2 and
- * divisions where approximate. */
+/* Reads M N elements and the bias in every row, writes M N elements; M N exp2 and
+ * divisions. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 bias_gelu_fused(const __global kf_storage *x, long x_offset, const __global kf_storage *bias,
                 long bias_offset, __global kf_storage *y, long y_offset, long rows, long cols,

@@ -36,8 +36,8 @@ bias_gelu_backward_sum(const __global kf_storage *x, long x_offset, const __glob
 #endif
 
 #if KF_ENTRY(bias_gelu_backward_slope)
-/* slope = gelu'(sum): reads M N, writes M N elements; M N erf and exp2, or as many exp2 and
- * divisions where approximate. */
+/* slope = gelu'(sum): reads M N, writes M N elements; M N exp2 and
+ * divisions. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 bias_gelu_backward_slope(const __global kf_storage *sum, long sum_offset,
                          __global kf_storage *slope, long slope_offset, long rows, long cols)
@@ -147,9 +147,8 @@ bias_gelu_backward_work(const bias_gelu_backward_row *r, const kf_columns *c, co
     }
 }
 
-/* Reads 2 M N, writes M N elements, and every group a strip of partial sums; M N erf and exp2, or
- * as many exp2 and divisions where approximate. Predicted: with tanh as fast as memory allows; erf
- * costs some forty instructions per element, which 16-bit rows on a wide memory may not hide. */
+/* Reads 2 M N, writes M N elements, and every group a strip of partial sums; M N exp2 and
+ * divisions. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 bias_gelu_backward_fused(const __global kf_storage *restrict grad_y, long grad_y_offset,
                          const __global kf_storage *restrict x, long x_offset,

@@ -9,7 +9,7 @@
 /* ---- unfused: one kernel per line --------------------------------------------------------- */
 
 #if KF_ENTRY(geglu_gelu)
-/* Reads M N, writes M N elements; M N erf, or as many exp2 and divisions where approximate. */
+/* Reads M N, writes M N elements; M N exp2 and divisions. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 geglu_gelu(const __global kf_storage *gate, long gate_offset, __global kf_storage *gelu,
            long gelu_offset, long rows, long cols, long gate_stride)
@@ -52,7 +52,7 @@ geglu_mul(const __global kf_storage *up, long up_offset, __global kf_storage *y,
 /* ---- fused -------------------------------------------------------------------------------- */
 
 #if KF_ENTRY(geglu_fused)
-/* Reads 2 M N, writes M N elements; M N erf, or as many exp2 and divisions where approximate. */
+/* Reads 2 M N, writes M N elements; M N exp2 and divisions. */
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void
 geglu_fused(const __global kf_storage *gate, long gate_offset, const __global kf_storage *up,
             long up_offset, __global kf_storage *y, long y_offset, long rows, long cols,

@@ -61,12 +61,14 @@ __device__ inline float norm_added(float x, float residual)
 }
 
 /* Weights are asked for with the row, so that they are there when its moments are: 6 % where rows
- * are too few to hide a second wait (RMS norm bf16 8192x512 on an H200: 5.84 against 6.23 us), nothing
- * where rows hide it. Only where registers for both are left: 8 for each vector
- * beside 32 others, of 64 Ki on a unit. */
+ * are too few to hide a second wait (RMS norm bf16 8192x512 on an H200: 5.84 against 6.23 us; f32
+ * 1823x781 4.72, 5.10), nothing where rows hide it. Only where registers for both are left: 8 for
+ * each vector beside 32 others, of 64 Ki on a unit. Not for the layer norm of misaligned 16-bit rows,
+ * whose weights come one by one, in front of its longer arithmetic (4.37 against 4.13). */
 #ifdef VECS
 #define EARLY                                                                                      \
-    (WEIGHT && ALIGNED && BLOCK * LEAST_GROUPS * (32 + 8 * REGISTER_VECS) <= 65536)
+    (WEIGHT && (ALIGNED || !CENTRED || KF_DTYPE == KF_F32) &&                                      \
+     BLOCK * LEAST_GROUPS * (32 + 8 * REGISTER_VECS) <= 65536)
 #else
 #define EARLY 0
 #endif
@@ -280,16 +282,18 @@ __device__ inline float norm_held_squares(const kf_held *held, const kf_place *p
 /* Elements of the row that this warp holds. */
 __device__ inline float norm_count(const kf_place *p)
 {
+    const int before = p->lane - p->lane % ROW_LANES; /* lanes of the row's earlier warps */
     int count = 0;
     if (WHOLE)
         return VECS * KF_VEC * ROW_LANES;
 #pragma unroll
     for (int i = 0; i < VECS; i++)
-        count += kf_has(p, i) ? KF_VEC : 0;
+        count += min(max(p->vectors - i * THREADS_PER_ROW - before, 0), ROW_LANES) * KF_VEC;
 #pragma unroll
     for (int i = 0; i < EDGES; i++)
-        count += kf_edge_column(p, i) >= 0;
-    return kf_warp_sum((float)count, ROW_LANES);
+        if (p->part == 0)
+            count += min(max(p->span.head + p->span.tail - i * THREADS_PER_ROW - before, 0), ROW_LANES);
+    return (float)count;
 }
 
 __device__ inline norm_moments norm_statistics(const kf_held *held, const kf_place *p, int cols, float eps,
@@ -316,7 +320,8 @@ __device__ inline void norm_on_chip(const kf_place *p, const norm_row *row, int 
     kf_pack weight[REGISTER_VECS];
 #pragma unroll
     for (int i = 0; i < REGISTER_VECS; i++)
-        weight[i] = kf_fetch(row->weight + p->first, kf_vector(p, i), HELD_END(p), 0.0f);
+        weight[i] = ALIGNED ? kf_fetch(row->weight + p->first, kf_vector(p, i), HELD_END(p), 0.0f)
+                            : norm_fetch(row->weight + p->first, kf_vector(p, i), HELD_END(p), false);
 #endif
 #if ADDED
     norm_hold_added(&held, p, row);
