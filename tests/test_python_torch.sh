@@ -2,7 +2,8 @@
 # label: opencl
 # timeout: 600
 # The Python package beside torch, where a python3 with torch is here (KFUSE_PYTHON names one): its tensors in host
-# memory, custom ops, torch.compile. Mistakes caught: see python/tests/test_torch.py. SPDX-License-Identifier: Apache-2.0
+# memory, custom ops, torch.compile, the short way. Mistakes caught: see python/tests/test_torch.py and test_short.py.
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 build=${KFUSE_BUILD:-$source/build}
@@ -21,4 +22,5 @@ fi
 export KFUSE_LIBRARY=$build/libkfuse.so PYTHONPATH=$source/python PYTHONDONTWRITEBYTECODE=1
 unset KFUSE_DEVICE KFUSE_BACKEND
 "$python" "$source/python/tests/test_torch.py"
+"$python" "$source/python/tests/test_short.py" # a process of its own: it chooses the null backend
 "$python" "$source/python/tests/test_cuda.py"  # skipped by itself where torch has no GPU

@@ -127,7 +127,7 @@ class Record:
 
 def keep(op: Op, key: tuple, record: Record) -> Record:
     if len(op.records) >= RECORDS:
-        op.records.clear()
+        op.forget()
     op.records[key] = record
     return record
 
@@ -146,34 +146,39 @@ def _may_prepare(op: Op, record: Record) -> None:
 
 def run_direct(op: Op, record: Record, native: int, addresses: list, numbers: tuple, others: tuple = ()) -> None:
     """Enqueues on a native stream, after what `others` still have to do."""
+    with record.device.lock:
+        enqueue(op, record, native, addresses, numbers, others)
+
+
+def enqueue(op: Op, record: Record, native: int, addresses: list, numbers: tuple, others: tuple = ()) -> None:
+    """The same; the device's lock is held."""
     device = record.device
-    with device.lock:
-        latest, stream = device.latest
-        if latest != native:
-            if native not in device.streams:
-                _may_prepare(op, record)
-            stream = device.stream(native)
-        for other in others:  # which cannot close `stream`: that one was used last
-            check(library.kf_queue_wait(stream.queue, device.stream(other).queue))
-        bits = 0
-        for (operand, size), address in zip(record.places, addresses):
-            if address % size:
-                raise InvalidError(f"{op.name}: a tensor at address {address:#x} is not aligned to its elements")
-            bits |= address
-            operand.offset = (address - BASE) // size if address else 0
-        what = record if not bits % LARGEST else (record, tuple([address % LARGEST for address in addresses]))
-        new = False
-        try:
-            stream.ran.move_to_end(what)
-        except KeyError:
-            new = True
+    latest, stream = device.latest
+    if latest != native:
+        if native not in device.streams:
             _may_prepare(op, record)
-        record.set_per_run(op, numbers)
-        status = library.kf_call(stream.calls, op.symbol, record.pointers, record.numbers)
-        if status:
-            fail(status)
-        if new:
-            stream.note(what)
+        stream = device.stream(native)
+    for other in others:  # which cannot close `stream`: that one was used last
+        check(library.kf_queue_wait(stream.queue, device.stream(other).queue))
+    bits = 0
+    for (operand, size), extent, address in zip(record.places, record.extents, addresses):
+        if address % size:
+            raise InvalidError(f"{op.name}: a tensor at address {address:#x} is not aligned to its elements")
+        bits |= address
+        operand.offset = (address - BASE) // size if address or extent else 0
+    what = record if not bits % LARGEST else (record, tuple([address % LARGEST for address in addresses]))
+    new = False
+    try:
+        stream.ran.move_to_end(what)
+    except KeyError:
+        new = True
+        _may_prepare(op, record)
+    record.set_per_run(op, numbers)
+    status = library.kf_call(stream.calls, op.symbol, record.pointers, record.numbers)
+    if status:
+        fail(status)
+    if new:
+        stream.note(what)
 
 
 # ---- host memory ----------------------------------------------------------------------------------

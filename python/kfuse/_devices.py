@@ -69,6 +69,7 @@ class Stream:
         except Exception:
             library.kf_queue_close(self.queue)
             raise
+        self.calls_place = ctypes.byref(ctypes.c_char.from_address(self.calls))  # what ready_call takes
 
     def note(self, what) -> None:
         """That this ran, for the first time in a while."""

@@ -4,10 +4,11 @@ The text of each is compiled once, so that Python itself checks the arguments an
 
 from __future__ import annotations
 
-import keyword
 import sys
 
-from . import _call
+from . import _call, _short
+from ._library import fail, ready_call
+from ._short import argument, arguments
 from ._table import OPS, Op
 
 
@@ -15,8 +16,10 @@ def _never() -> bool:
     return False
 
 
-# What the functions see. kfuse.torch puts torch.compiler.is_compiling and its own functions here.
-space: dict = {"_compiling": _never, "_traced": {}}
+# What the functions see. kfuse.torch puts torch's functions and its own here: until then no type is `_plain`, which
+# are those that the short way takes.
+space: dict = {"_compiling": _never, "_traced": {}, "_plain": frozenset()}
+space.update(_enqueue=_call.enqueue, _kf_call=ready_call, _fail=fail, _new=tuple.__new__)
 
 _short_ways: dict = {}  # by the type of the first tensor; torch's are put here when one is seen
 
@@ -37,22 +40,14 @@ def call(op: Op, inputs: tuple, numbers: tuple, asked: tuple):
 space["_call"] = call
 
 
-def argument(name: str) -> str:
-    return name + "_" if keyword.iskeyword(name) else name
-
-
 def _signature(op: Op) -> str:
     tensors = [op.tensors[i] for i in op.inputs]
     last = max((i for i, row in enumerate(tensors) if not row.optional), default=-1)
     texts = [argument(row.name) + ("=None" if i > last else "") for i, row in enumerate(tensors)]
     texts.append("*")
-    texts += [f"{argument(row.name)}={row.default!r}" for row in op.attributes]
+    texts += [f"{argument(row.name)}=_{op.name}_{argument(row.name)}" for row in op.attributes]
     texts += [f"{argument(op.tensors[i].name)}=None" for i in op.outputs]
     return ", ".join(texts + ["out=None"])
-
-
-def _tuple(names: list) -> str:
-    return "(" + "".join(argument(name) + ", " for name in names) + ")"
 
 
 def _help(op: Op) -> str:
@@ -73,9 +68,7 @@ def optional(op: Op, slot: int, word: str) -> str:
 
 def make(op: Op):
     first = argument(op.tensors[op.outputs[0]].name)
-    inputs = _tuple([op.tensors[i].name for i in op.inputs])
-    numbers = _tuple([row.name for row in op.attributes])
-    outputs = _tuple([op.tensors[i].name for i in op.outputs])
+    everything = arguments(op)
     text = (
         f"def {op.name}({_signature(op)}):\n"
         f"    if out is not None:\n"
@@ -83,10 +76,12 @@ def make(op: Op):
         f"            raise TypeError('{op.name}: out and {first} give the same result a place twice')\n"
         f"        {first} = out\n"
         f"    if _compiling():\n"
-        f"        return _traced[{op.name!r}]({inputs}, {numbers}, {outputs})\n"
-        f"    return _call(_op_{op.name}, {inputs}, {numbers}, {outputs})\n"
+        f"        return _traced[{op.name!r}]({everything})\n"
+        f"{_short.text(op)}"
+        f"    return _call(_op_{op.name}, {everything})\n"
     )
-    space[f"_op_{op.name}"] = op
+    space[f"_op_{op.name}"], space[f"_ready_{op.name}"] = op, op.ready
+    space.update({f"_{op.name}_{argument(row.name)}": value for row, value in zip(op.attributes, op.defaults)})
     exec(compile(text, f"<kfuse.{op.name}>", "exec"), space)
     function = space[op.name]
     function.__doc__ = _help(op)

@@ -266,6 +266,10 @@ def _prototypes(library: ctypes.CDLL) -> None:
 library = _load()
 _prototypes(library)
 
+# kf_call without a check of each argument, for those that are pointers of ctypes already.
+ready_call = library["kf_call"]
+ready_call.restype = ctypes.c_int
+
 
 def fail(status: int) -> NoReturn:
     """Raises the last failure of this thread."""

@@ -82,8 +82,14 @@ class Op:
         self.inputs = tuple(i for i in places if not self.tensors[i].output)
         self.outputs = tuple(i for i in places if self.tensors[i].output)
         self.per_run = tuple(i for i, row in enumerate(self.attributes) if row.per_run)
-        self.types = [type(row.default) for row in self.attributes]
+        self.defaults = tuple(row.default for row in self.attributes)
+        self.types = [type(value) for value in self.defaults]
         self.records: dict = {}  # of _call.py, by what they were made for
+        self.ready: dict = {}  # what _short.py needs of some of them, by what it looks at
+
+    def forget(self) -> None:
+        self.records.clear()
+        self.ready.clear()
 
     def plain(self, numbers: tuple) -> tuple:
         """The attributes as Python's own numbers, or words: what can be looked up, and stays as it is. Equal ones of

@@ -6,7 +6,9 @@ implementations, so that torch.compile and torch.export see them. SPDX-License-I
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import sys
 
 import torch
 from torch.autograd import forward_ad as _forward
@@ -20,8 +22,8 @@ from ._table import NAMES, OPS, Op
 _DTYPES = {code: getattr(torch, name) for code, name in NAMES.items()}
 
 
-empty_like = torch.empty_like
 _note_write = getattr(torch.autograd.graph, "increment_version", None)
+_increment = getattr(torch._C, "_increment_version", None)
 
 
 def _stream_object(index: int) -> int:
@@ -70,12 +72,8 @@ def _record(op: Op, key: tuple, inputs: tuple, numbers: tuple, asked: tuple) -> 
     return keep(op, key, record)
 
 
-def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd: bool = True):
-    if _forward._current_level >= 0:
-        _refuse_tangents(op, inputs + asked)
-    if autograd and (_modes() or _transform() is not None or _tracing() is not None):
-        return _traced(op, inputs, numbers, asked)
-    numbers = op.plain(numbers)
+def _found(op: Op, inputs: tuple, numbers: tuple, asked: tuple) -> Record | None:
+    """The record of a call; None where an array of somebody else is among them, or a wrong argument."""
     try:
         key = (
             op.lasting(numbers),
@@ -88,10 +86,21 @@ def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd:
             tuple([_key_of(value) for value in asked]),
         )
         record = op.records.get(key)
-    except (AttributeError, TypeError):  # an array of somebody else among them, or a wrong argument
-        return _call.call_any(op, inputs, numbers, asked)
+    except (AttributeError, TypeError):
+        return None
+    return _record(op, key, inputs, numbers, asked) if record is None else record
+
+
+def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd: bool = True):
+    """What the short way does, for all that it does not take."""
+    if _forward._current_level >= 0:
+        _refuse_tangents(op, inputs + asked)
+    if autograd and (_modes() or _transform() is not None or _tracing() is not None):
+        return _traced(op, inputs, numbers, asked)
+    numbers = op.plain(numbers)
+    record = _found(op, inputs, numbers, asked)
     if record is None:
-        record = _record(op, key, inputs, numbers, asked)
+        return _call.call_any(op, inputs, numbers, asked)
     if record.gradient and autograd and torch.is_grad_enabled():
         return _traced(op, inputs, numbers, asked)
     if record.index == HOST:
@@ -102,7 +111,7 @@ def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd:
     outputs = list(asked)
     for i, like, shape, other in record.made:
         value = inputs[like]
-        outputs[i] = empty_like(value) if shape is None else value.new_empty(shape, **other)
+        outputs[i] = torch.empty_like(value) if shape is None else value.new_empty(shape, **other)
     results = [outputs[i] for i in record.results]
     addresses = [t.data_ptr() for t in inputs if t is not None]
     addresses += [t.data_ptr() for t in results]
@@ -110,6 +119,62 @@ def _call_tensors(op: Op, inputs: tuple, numbers: tuple, asked: tuple, autograd:
     if record.written:
         _note_writes(asked)
     return record.result._make(results) if record.result else results[0]
+
+
+def _first(key: tuple, op: Op, inputs: tuple, numbers: tuple, asked: tuple):
+    """A call that the short way does not know; it takes the next one that looks like this."""
+    results = _call_tensors(op, inputs, numbers, asked)
+    record = _found(op, inputs, op.plain(numbers), asked)
+    if record is not None and _is_for_the_short_way(record, inputs, asked):
+        if len(op.ready) >= _call.RECORDS:
+            op.ready.clear()
+        op.ready[key] = _ready(op, record)
+    return results
+
+
+def _is_for_the_short_way(record: Record, inputs: tuple, asked: tuple) -> bool:
+    """Not host memory; nothing of no elements, which lies nowhere; no gradient of a place given; nothing that has but
+    the look of other tensors."""
+    places = [value for value in asked if isinstance(value, torch.Tensor)]
+    tensors = [value for value in inputs if value is not None] + places
+    return (
+        record.index != HOST
+        and all(record.extents)
+        and not any(place.requires_grad for place in places)
+        and all(t.stride() == contiguous(t.shape) for t in tensors if t.is_contiguous())
+    )
+
+
+def _nothing(*_) -> None:
+    """An output that was not asked for."""
+
+
+def _maker(like: int, shape: tuple | None, other: dict):
+    """Makes an output from the inputs; True says: like the first of them."""
+    if shape is None:
+        return (lambda *inputs: torch.empty_like(inputs[like])) if like else True
+    return lambda *inputs: inputs[like].new_empty(shape, **other)
+
+
+def _ready(op: Op, record: Record) -> tuple:
+    """What the short way unpacks."""
+    numbers = None if record.numbers is None else ctypes.byref(record.numbers)
+    makers = {i: _maker(*how) for i, *how in record.made}
+    makers.update({i: None for i in record.results if i not in makers})  # given
+    places = {slot: (place, size.bit_length() - 1) for slot, (place, size) in zip(record.slots, record.places)}
+    return (
+        *(record, record.device, record.index, ctypes.byref(record.pointers), numbers, record.result),
+        *(makers.get(i, _nothing) for i in range(len(op.outputs))),
+        *(part for slot in op.inputs + op.outputs for part in places.get(slot, (None, 0))),
+    )
+
+
+def _wrote(place) -> None:
+    """_note_writes() of one, without what increment_version() looks at first."""
+    try:
+        _increment((place,))
+    except (RuntimeError, TypeError):  # an older torch: one at a time, and none of inference mode's
+        _note_writes((place,))
 
 
 def _note_writes(asked: tuple) -> None:
@@ -257,4 +322,17 @@ def _traced(op: Op, inputs: tuple, numbers: tuple, asked: tuple):
 if hasattr(torch.library, "custom_op"):
     for _op in OPS:
         _traced_ops[_op.name] = _traced_of(_op)
-    _functions.space["_compiling"] = torch.compiler.is_compiling
+    _functions.space["_compiling"] = torch.compiler.is_dynamo_compiling  # the quicker one; other tracers have modes
+
+_functions.space.update(
+    _plain=frozenset((torch.Tensor, torch.nn.Parameter)),
+    _own=sys.modules[__name__],
+    _forward=_forward,
+    _modes=_modes,
+    _transform=_transform,
+    _tracing=_tracing,
+    _grad_enabled=torch.is_grad_enabled,
+    _empty_like=torch.empty_like,
+    _first=_first,
+    _wrote=_wrote,
+)

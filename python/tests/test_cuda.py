@@ -1,14 +1,14 @@
-"""torch's tensors on a CUDA device: results, its streams and graphs, arrays of others. SPDX-License-Identifier: Apache-2.0"""
+"""torch's tensors on a CUDA device: results, its streams and graphs, arrays of others.
+SPDX-License-Identifier: Apache-2.0"""
 
 import unittest
 
 import numpy as np
 import torch
+from test_every_op import array
 
 import kfuse
 from kfuse._table import OPS
-
-from test_every_op import array
 
 torch.manual_seed(5)
 HERE = torch.cuda.is_available()
@@ -63,6 +63,18 @@ class Results(unittest.TestCase):
         self.assertEqual(kfuse.softmax(x, out=place).data_ptr(), place.data_ptr())
         near(place, torch.softmax(x.double(), -1))
         self.assertTrue(bool((board[:, :5] == 9).all()) and bool((board[:, 45:] == 9).all()))
+
+    def test_one_device(self):
+        """Mistake: a tensor elsewhere taken for one of the call before."""
+        x, w = torch.randn(4, 1000, device="cuda"), torch.randn(1000, device="cuda")
+        kfuse.rms_norm(x, w)
+        for one, other in ((x, w.cpu()), (x.cpu(), w)):
+            with self.assertRaisesRegex(kfuse.InvalidError, "one device"):
+                kfuse.rms_norm(one, other)
+        for index in range(torch.cuda.device_count()):
+            there = x.to(f"cuda:{index}")
+            for _ in range(2):
+                self.assertEqual(kfuse.softmax(there).device, there.device)
 
     def test_every_op_as_on_the_opencl_device(self):
         """Every function on both backends, from the same numbers."""
