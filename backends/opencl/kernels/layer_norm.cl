@@ -114,6 +114,7 @@ layer_norm_fused_cpu(const __global kf_storage *restrict x, long x_offset,
     row.rstd = rstd + rstd_offset + at;
     row.eps = eps;
     row.offset = 0.0f;
+    row.next = at + 1 < rows ? x_stride : 0;
     norm_item(&row, (int)cols);
 }
 #endif

@@ -102,6 +102,7 @@ rms_norm_fused_cpu(const __global kf_storage *restrict x, long x_offset,
     row.rstd = rstd + rstd_offset + at;
     row.eps = eps;
     row.offset = offset;
+    row.next = at + 1 < rows ? x_stride : 0;
     norm_item(&row, (int)cols);
 }
 #endif

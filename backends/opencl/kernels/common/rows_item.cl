@@ -24,6 +24,16 @@ static inline float kf_item_max(const __global kf_storage *row, int cols)
     return max;
 }
 
+/* Asks for a line before it is needed. PoCL's prefetch() is empty, and compilers to SPIR (Oclgrind,
+ * rusticl, Intel) need not know clang's own: only those that compile for the processor itself get it. */
+#if defined(__x86_64__) || defined(__aarch64__)
+#define kf_item_expect(at) __builtin_prefetch(at, 0, 2) /* the core's second cache */
+#define kf_item_expect_write(at) __builtin_prefetch(at, 1)
+#else
+#define kf_item_expect(at) ((void)(at))
+#define kf_item_expect_write(at) ((void)(at))
+#endif
+
 /* As kf_exp8, of one value. */
 static inline float kf_item_exp(float x)
 {

@@ -28,6 +28,7 @@ typedef struct norm_row { /* where this row of each tensor begins; what is absen
     __global kf_storage *y, *residual_out;
     __global float *mean, *rstd; /* of this row */
     float eps, offset;
+    long next; /* fused_cpu of one matrix: elements from this row to the next, 0 in the last */
 } norm_row;
 
 /* (mean, rstd). A vector: a struct returned by value is more than Oclgrind can run without
@@ -546,6 +547,13 @@ static inline float8 norm_item_load8(const norm_row *row, int i)
 #endif
 }
 
+/* What will be written is asked for while the row is first read, the next row while this one is
+ * written: walks that the cache serves left the memory idle. Predicted 90 % of the copy's rate; layer
+ * norm with weight 2048x8192 f32 through PoCL went from 64-82 % to 80-97 %, RMS norm from 64-86 % to
+ * 81-97 %, the lower ends on a busy machine; up to 2048 columns nothing changed. Not where two matrices
+ * are added nor with 16 bits, where instructions are the limit and these are more of them. */
+#define NORM_AHEAD (KF_DTYPE == KF_F32 && !ADDED)
+
 /* Four chains each: one waits four cycles for every addition, which is slower than the memory. */
 static inline float norm_item_sum(const norm_row *row, int cols)
 {
@@ -553,8 +561,11 @@ static inline float norm_item_sum(const norm_row *row, int cols)
     int i = 0;
     for (; i + 32 <= cols; i += 32)
 #pragma unroll
-        for (int k = 0; k < 4; k++)
+        for (int k = 0; k < 4; k++) {
+            if (NORM_AHEAD)
+                kf_item_expect_write(row->y + i + 8 * k);
             wide[k] += norm_item_load8(row, i + 8 * k);
+        }
     for (; i + 8 <= cols; i += 8)
         wide[0] += norm_item_load8(row, i);
     float sum = kf_item_sum((wide[0] + wide[1]) + (wide[2] + wide[3]));
@@ -570,6 +581,8 @@ static inline float norm_item_squares(const norm_row *row, int cols, float mean)
     for (; i + 32 <= cols; i += 32)
 #pragma unroll
         for (int k = 0; k < 4; k++) {
+            if (CENTRED ? 0 : NORM_AHEAD)
+                kf_item_expect_write(row->y + i + 8 * k);
             const float8 away = norm_item_load8(row, i + 8 * k) - mean;
             wide[k] += away * away;
         }
@@ -603,6 +616,8 @@ static inline void norm_item_write(const norm_row *row, int cols, norm_moments m
     int i = 0;
     for (; i + 8 <= cols; i += 8) {
         const float8 value = norm_item_load8(row, i);
+        if (NORM_AHEAD)
+            kf_item_expect(row->x + row->next + i);
 #if ADDED
         kf_store8(row->residual_out, i, value);
 #endif
