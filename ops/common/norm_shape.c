@@ -16,7 +16,7 @@ static void lay(const kf_problem *problem, kf_config *config, int64_t block, int
 
 /* Where norms want another shape than softmax: no exponentials wait for arithmetic units, so more
  * threads with less each (measured on an H200, us, in brackets the shape that softmax takes):
- * layer norm bf16 8192x8192 66.5 (70.7), 4096x16384 67.8 (100.8), 16384x4096 64.8 (67.4 where RMS
+ * layer norm bf16 8192x8192 66.5 (70.7), 4096x16384 67.8 (100.8), 16384x4096 65.0 (67.4 where RMS
  * norm is fastest), f32 8192x8192 127.2 (131.2), 4096x16384 128.5 (136.6); RMS norm bf16 16384x4096
  * 66.3 (69.2), 8192x8192 66.4 (68.2), add_rms_norm bf16 16384x4096 130.5 (132.2). Nothing is
  * changed that was set by hand. */
@@ -27,8 +27,10 @@ static void lay_wide(const kf_problem *problem, const kf_norm *n, kf_config *con
     const int64_t v = kf_row_vectors(problem);
     if (half && v > 256 && v <= 512 && added)
         lay(problem, config, 1024, 512, 2, 0);
+    else if (half && v > 256 && v <= 512 && n->centred)
+        lay(problem, config, 128, 128, 8, 0);
     else if (half && v > 256 && v <= 512)
-        lay(problem, config, 256, 256, n->centred && !bias ? 8 : 6, 0);
+        lay(problem, config, 256, 256, 6, 0);
     else if (v > 512 && v <= 1024 && (!half || !n->centred))
         lay(problem, config, 512, 512, bias ? 3 : 4, 0);
     else if (half && v > 512 && v <= 1024)
@@ -41,7 +43,8 @@ static void lay_wide(const kf_problem *problem, const kf_norm *n, kf_config *con
 
 /* Rows of a few KB, where the wait is as long as the work: two rows a warp share its exchanges
  * (layer norm bf16 8192x512 5.75 us in 16 threads, 6.78 in 32; f32 9.86, 10.2 in 64); of rows that
- * are not aligned each thread takes less (RMS norm bf16 1823x781 3.5 in 128 threads, 4.0 in 32).
+ * are not aligned each thread takes less (RMS norm bf16 1823x781 3.5 in 128 threads, as
+ * softmax, 4.0 in 32), but for the longer arithmetic of a layer norm (bf16 4.1 in 64, 4.2 in 128).
  * NVIDIA's OpenCL takes 7.9 us for RMS norm bf16 8192x512 in 16 threads, 7.0 in 32. */
 static void lay_narrow(const kf_problem *problem, const kf_norm *n, const kf_target *target,
                        kf_config *config)
@@ -56,8 +59,8 @@ static void lay_narrow(const kf_problem *problem, const kf_norm *n, const kf_tar
         lay(problem, config, 128, 64, 1, 0);
     else if (!aligned && n->centred && (half ? v > 64 && v <= 128 : v > 128 && v <= 256))
         lay(problem, config, 64, 64, 1, 0);
-    else if (!aligned && half && v > 64 && v <= 128)
-        lay(problem, config, 128, 128, 1, 0);
+    else if (!aligned && !half && v > 128 && v <= 256)
+        lay(problem, config, 128, 64, 1, 0);
 }
 
 void kf_norm_defaults_fused(const kf_problem *problem, const kf_target *target, kf_config *config)
