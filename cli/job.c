@@ -34,6 +34,29 @@ static int word_count(const char *text)
     return count;
 }
 
+/* The first axis that belongs to a row: `axis` where the op takes the last axes together, else the
+ * last one. -1: the array has no such axis. */
+static int split_of(const kf_job *j, const kf_tensor *t)
+{
+    int64_t axis = -1;
+    for (int a = 0; a < j->op->attribute_count && !j->op->any_axis; a++) {
+        if (strcmp(j->op->attributes[a].name, "axis") == 0 && j->problem->attribute[a].set) {
+            axis = j->problem->attribute[a].i;
+        }
+    }
+    axis += axis < 0 ? t->rank : 0;
+    return axis < 0 || axis >= t->rank ? -1 : (int)axis;
+}
+
+static int64_t product(const kf_tensor *t, int from, int to)
+{
+    int64_t size = 1;
+    for (int a = from; a < to; a++) {
+        size *= t->size[a];
+    }
+    return size;
+}
+
 /* The size that inputs give to the named dim: dims are named from the last axis backwards, the
  * first takes the leading axes that are left. */
 static int64_t dim_size(const kf_job *j, const char *name, size_t length)
@@ -43,6 +66,15 @@ static int64_t dim_size(const kf_job *j, const char *name, size_t length)
         const char *dims = j->op->tensors[i].dims;
         const int words = word_count(dims);
         if (!t->dtype || j->op->tensors[i].role != KF_INPUT) {
+            continue;
+        }
+        if (words == 2) { /* rows cols: the axes before and from the split on */
+            const int split = split_of(j, t);
+            for (int w = 0; split >= 0 && w < 2; w++, dims += strcspn(dims, " ") + 1) {
+                if (strcspn(dims, " ") == length && strncmp(dims, name, length) == 0) {
+                    return product(t, w ? split : 0, w ? t->rank : split);
+                }
+            }
             continue;
         }
         for (int w = 0; w < words; w++, dims += strcspn(dims, " ") + 1) {

@@ -133,20 +133,17 @@ static int assign_all(kf_job *j, const own *o)
     return code;
 }
 
-/* `axis` of an op that takes the last axes together says how many the arrays' rows have, and nobody
- * has read these yet: its value alone is checked here, without the other checks' made-up shapes. */
-static int check_all_but_axis(kf_cli *cli, const kf_op *const *ops, int count)
+/* What attributes ask of shapes (an axis of the array, a part of the head) shows when the arrays
+ * are there, which nobody has read yet: their values alone are checked here, without the other
+ * checks' made-up shapes. Along any axis the shape is made up so that there is one. */
+static int check_all_but_attributes(kf_cli *cli, const kf_op *const *ops, int count)
 {
     const kf_cli given = *cli;
     int code = -1;
-    cli->attr.count = 0;
-    for (int i = 0; i < given.attr.count; i++) {
-        if (ops[0]->any_axis || strncmp(given.attr.item[i], "axis=", 5)) {
-            cli->attr.item[cli->attr.count++] = given.attr.item[i];
-        } else if (code < 0) {
-            code = kf_cli_check_attribute(given.attr.item[i], ops, count);
-        }
+    for (int i = 0; code < 0 && i < given.attr.count && !ops[0]->any_axis; i++) {
+        code = kf_cli_check_attribute(given.attr.item[i], ops, count);
     }
+    cli->attr.count = ops[0]->any_axis ? given.attr.count : 0;
     code = code < 0 ? kf_cli_check(cli, ops, count) : code;
     cli->attr = given.attr;
     return code;
@@ -169,7 +166,7 @@ static int check_command(kf_cli *cli, const kf_op *const *ops, int count)
     }
     /* the axis is one of the array's, which nobody has read yet: sizes enough for any of them */
     cli->shape = ops[0]->any_axis ? "1x1x1x1x1x1x1x1" : NULL;
-    const int code = check_all_but_axis(cli, ops, count);
+    const int code = check_all_but_attributes(cli, ops, count);
     cli->shape = NULL;
     return code;
 }

@@ -43,7 +43,7 @@ for n in dims:
 head = "{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }" % (descr, fortran, "".join("%d, " % n for n in dims))
 head += " " * (-(len(head) + 11) % 64) + "\n"
 order = ">" if descr[0] == ">" else "<"
-data = struct.pack(order + "%d%s" % (count, letter), *[((i * 7) % 23) / 4 - 3 for i in range(count)])
+data = struct.pack(order + "%d%s" % (count, letter), *[((i * 7) % 23) / 4 - 3 if letter != "q" else i for i in range(count)])
 open(name, "wb").write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode() + data)
 END
 }
@@ -80,8 +80,21 @@ expect 2 'axis=3' "${run[@]}" --input=deep.npy --output=none.npy --attr axis=3
 npy weight.npy '<f4' False 3x5 f
 norm=("$kfuse" run layer_norm --backend=opencl --input=x=deep.npy --output=y=n.npy --verify)
 for axis in -1 -2 0 1 2; do
-    expect 0 'verified' "${norm[@]}" --attr axis=$axis
+    expect 0 'verified' "${norm[@]}" --attr axis=$axis --output=mean=m.npy --output=rstd=r.npy
 done
+npy rstd.npy '<f4' False 2 f
+expect 0 'verified' "$kfuse" run rms_norm_backward --backend=opencl --input=grad_y=deep.npy --input=x=deep.npy \
+    --input=rstd=rstd.npy --output=grad_x=g.npy --output=grad_weight=w.npy --attr axis=-2 --verify
+npy vector.npy '<f4' False 9 f
+expect 0 'verified' "$kfuse" run rms_norm --backend=opencl --input=x=vector.npy --output=y=n.npy --output=rstd=r.npy --verify
+# How much of a head turns hangs on the arrays.
+npy turned.npy '<f4' False 1x6x10 f
+npy angle.npy '<f4' False 5x4 f
+npy places.npy '<i8' False 1 q
+rope=("$kfuse" run rope --backend=opencl --input=x=turned.npy --input=positions=places.npy --input=cos=angle.npy
+    --input=sin=angle.npy --output=y=t.npy --verify)
+expect 0 'verified' "${rope[@]}" --attr rotary_dim=8
+expect 2 'rotary_dim is 6' "${rope[@]}" --attr rotary_dim=6
 expect 0 'verified' "${norm[@]}" --attr axis=-2 --input=weight=weight.npy
 expect 2 'weight' "${norm[@]}" --attr axis=-1 --input=weight=weight.npy
 expect 2 'axis' "${norm[@]}" --attr axis=3
