@@ -217,7 +217,7 @@ class Ready:
 
 def build(variant):
     def made(world, case, sets):
-        library = world.library
+        library = world.kfuse
         tensors = {tensor.name: (case.dtype_of(tensor), case.shape_of(tensor)) for tensor in case.op.tensors}
         try:
             ready = Ready(library, case.op.kfuse_name, tensors, case.op.attributes, variant, sets)
@@ -244,9 +244,9 @@ def build(variant):
 
 
 def probe(world):
-    if isinstance(world.library, Missing):
-        raise world.library
-    return f"{world.library.version} ({world.library.where})"
+    if isinstance(world.kfuse, Missing):
+        raise world.kfuse
+    return f"{world.kfuse.version} ({world.kfuse.where})"
 
 
 PEERS = [

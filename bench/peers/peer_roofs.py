@@ -27,9 +27,9 @@ def copy(world, case, sets):
     own = [{"a": torch.randn(count, device=side.device), "o": torch.empty(count, device=side.device)} for _ in sets]
     of = {id(data): pair for data, pair in zip(sets, own)}
     runs, names = [lambda data: of[id(data)]["o"].copy_(of[id(data)]["a"])], ["driver"]
-    if not isinstance(world.library, Missing):
+    if not isinstance(world.kfuse, Missing):
         try:
-            ready = Ready(world.library, "ceilings", {"a": ("f32", [count]), "o": ("f32", [count])}, {}, "copy", own)
+            ready = Ready(world.kfuse, "ceilings", {"a": ("f32", [count]), "o": ("f32", [count])}, {}, "copy", own)
             runs.append(lambda data: ready.run(of[id(data)]))
             names.append("kernel")
         except KfuseError:
@@ -44,7 +44,7 @@ def copy(world, case, sets):
 def read(world, case, sets):
     if not only_reads(case):
         raise Refused(f"{case.op.name} writes, too: its roof is a copy")
-    if isinstance(world.library, Missing):
+    if isinstance(world.kfuse, Missing):
         raise Refused("a read needs kfuse's kernel")
     torch, side = world.side.module, world.side
     count = max(1, case.bytes_of(case.op.tensors) // 4)
@@ -53,7 +53,7 @@ def read(world, case, sets):
     of = {id(data): pair for data, pair in zip(sets, own)}
     tensors = {"a": ("f32", [count]), "parts": ("f32", [-(-count // CHUNK)])}
     try:
-        ready = Ready(world.library, "ceilings", tensors, {}, "read", own)
+        ready = Ready(world.kfuse, "ceilings", tensors, {}, "read", own)
     except KfuseError as error:
         raise Refused(str(error)) from error
     return Call(lambda data: ready.run(of[id(data)]), how="read by kernel", keep=own, roof=True)

@@ -43,7 +43,7 @@ class Peer:
 class World:
     """What all providers share in one process."""
     side: object
-    library: object = None      # kfuse_lib.Library
+    kfuse: object = None        # kfuse_lib.Library
     command: str = ""           # the kfuse command
     samples: int = 0
 

@@ -95,9 +95,9 @@ class Worker:
             device = {"name": properties.name, "uuid": str(getattr(properties, "uuid", "")),
                       "cuda": self.side.module.version.cuda, "cache_bytes": getattr(properties, "L2_cache_size", None),
                       "memory": properties.total_memory}
-        if not isinstance(self.world.library, Missing):
-            device["kfuse"] = self.world.library.where
-            device["driver"] = self.world.library.info.driver.decode(errors="replace")
+        if not isinstance(self.world.kfuse, Missing):
+            device["kfuse"] = self.world.kfuse.where
+            device["driver"] = self.world.kfuse.info.driver.decode(errors="replace")
         self.write({"describe": device, "peers": self.versions, "side": self.side.name})
 
     def row(self, case, peer, status, reason=None, **more):
