@@ -45,6 +45,13 @@ static void keep_samples(part *p, int64_t number, int64_t count)
     }
 }
 
+/* Nothing but the rounding of the result is forgiven, and that must be the right one. */
+static void ask_for_bits(part *p, int64_t count)
+{
+    kf_round_many(p->own.tensor->dtype, p->value, count);
+    memset(p->bound, 0, (size_t)count * sizeof *p->bound);
+}
+
 /* Row `row`, which is number `number` of those asked for. */
 static kf_status judge_row(part *p, int64_t row, int64_t number)
 {
@@ -58,6 +65,8 @@ static kf_status judge_row(part *p, int64_t row, int64_t number)
         &t->plan->problem, &t->plan->error, j->inputs, j->output, first, count, p->value, p->bound);
     if (status != KF_OK)
         return status;
+    if (t->options->bit_exact)
+        ask_for_bits(p, count);
     kf_compare_more(j->tensor->dtype, got, p->value, p->bound, first, count, &p->report);
     kf_tally_zeros(j->tensor->dtype, got, p->value, count, &p->own.tally);
     if (t->unfused[j->output] && kf_trial_rule_applies(t, j->output))

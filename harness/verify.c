@@ -193,7 +193,7 @@ static kf_status run_once(kf_trial *t, kf_exec *exec, uint16_t poison, char *con
     return status;
 }
 
-/* ---- two runs ------------------------------------------------------------------------------- */
+/* ---- more runs ------------------------------------------------------------------------------ */
 
 static bool holds(const char *data, int64_t index, int size, uint16_t poison)
 {
@@ -202,7 +202,7 @@ static bool holds(const char *data, int64_t index, int size, uint16_t poison)
 
 /* Payloads of A and B must be the same bits: what differs was never written, or came from memory
  * that nobody wrote. Works where the right answer is NaN, and where fmax swallows one. */
-static void compare_runs(kf_trial *t, int i, const char *a, const char *b)
+static void compare_runs(kf_trial *t, int i, int run, const char *a, const char *b)
 {
     const kf_tensor *tensor = &t->plan->problem.tensor[i];
     const int size = kf_dtype_bytes(tensor->dtype);
@@ -215,6 +215,9 @@ static void compare_runs(kf_trial *t, int i, const char *a, const char *b)
     if (holds(a, e, size, KF_POISON_NAN) && holds(b, e, size, KF_POISON_LARGE))
         kf_trial_fail(t, "%s holds the poison: it was never written, or copies memory that was not",
                       element);
+    else if (run > 1)
+        kf_trial_fail(t, "%s is %a in the first run and %a in number %d", element,
+                      kf_load(a, tensor->dtype, e), kf_load(b, tensor->dtype, e), run + 1);
     else
         kf_trial_fail(t,
                       "%s depends on memory that nothing wrote: %a when that holds NaN, %a when it "
@@ -222,19 +225,21 @@ static void compare_runs(kf_trial *t, int i, const char *a, const char *b)
                       element, kf_load(a, tensor->dtype, e), kf_load(b, tensor->dtype, e));
 }
 
-static kf_status second_run(kf_trial *t, kf_exec *exec)
+static kf_status more_runs(kf_trial *t, kf_exec *exec)
 {
     const kf_problem *problem = &t->plan->problem;
+    const int runs = t->options->runs > 0 ? t->options->runs : 2;
     char *again[KF_MAX_TENSORS] = {0};
     kf_status status = KF_OK;
     for (int i = 0; status == KF_OK && i < problem->op->tensor_count; i++)
         if (t->got[i])
             status = take_packed(t, i, &again[i]);
-    if (status == KF_OK)
-        status = run_once(t, exec, KF_POISON_LARGE, again);
-    for (int i = 0; status == KF_OK && i < problem->op->tensor_count; i++)
-        if (t->got[i])
-            compare_runs(t, i, t->got[i], again[i]);
+    for (int run = 1; status == KF_OK && !t->report->reason[0] && run < runs; run++) {
+        status = run_once(t, exec, run % 2 ? KF_POISON_LARGE : KF_POISON_NAN, again);
+        for (int i = 0; status == KF_OK && i < problem->op->tensor_count; i++)
+            if (t->got[i])
+                compare_runs(t, i, run, t->got[i], again[i]);
+    }
     for (int i = 0; i < KF_MAX_TENSORS; i++)
         kf_memory_give(again[i]);
     return status;
@@ -268,7 +273,7 @@ static kf_status run_plan(kf_trial *t)
     if (status == KF_OK)
         status = run_once(t, exec, KF_POISON_NAN, t->got);
     if (status == KF_OK && !t->report->reason[0] && !t->options->one_poison)
-        status = second_run(t, exec);
+        status = more_runs(t, exec);
     else if (status == KF_OK)
         find_unwritten(t);
     kf_exec_close(exec);

@@ -12,6 +12,9 @@ typedef struct kf_verify_options { /* all zero = normal inputs, seed 0, whole wh
     int64_t offset[KF_MAX_TENSORS]; /* elements in front of each tensor (misaligned bases) */
     bool exact_size;     /* no guards: buffers of exactly the extent, for simulators and memcheck */
     bool one_poison;     /* skip the second run (timing tools verify in a hurry) */
+    int runs;            /* in all, each held against the first bit by bit; 0 = 2 */
+    bool bit_exact;      /* every output must be its reference rounded to its type, ties to even,
+                            whatever the bounds: for inputs whose results need no other rounding */
     int64_t whole_limit; /* elements up to which every element meets the reference; 0 = 1 Mi */
     int sample_rows;     /* rows drawn above it; 0 = 64 */
     const void *const *data; /* host data per tensor, its own strides, instead of random inputs (run

@@ -31,8 +31,10 @@ static inline void on_each_device(void (*work)(kf_device *device, kf_queue *queu
         any = true;
         if (count > 1)
             print_message("on %s\n", list[d].name);
-        assert_int_equal(kf_device_open(&(kf_device_desc){.backend = backend, .index = d}, &device),
-                         KF_OK);
+        assert_int_equal(
+            kf_device_open(&(kf_device_desc){.backend = backend, .index = d, .read_kernels = true},
+                           &device),
+            KF_OK);
         assert_int_equal(kf_queue_open(device, NULL, &queue), KF_OK);
         work(device, queue);
         kf_queue_close(queue);

@@ -63,7 +63,8 @@ function(kf_lane test name)
         list(APPEND environment KFUSE_BRIEF=1)
     endif()
     if(name STREQUAL rusticl)
-        list(APPEND environment RUSTICL_ENABLE=llvmpipe)
+        # Another compiler, which is slow: a choice of widths (tests/shapes.h), all of them are PoCL's.
+        list(APPEND environment RUSTICL_ENABLE=llvmpipe KFUSE_SOME=1)
     elseif(name STREQUAL intel)
         # It has been installed, so it must be seen, and have what it was installed for.
         list(APPEND environment KFUSE_FEW=1 KFUSE_REQUIRE=opencl,subgroups)

@@ -129,7 +129,7 @@ static inline void on_each_device(void (*body)(test_rig *))
     for (int i = 0; i < device_count; i++) {
         test_rig rig;
         kf_device *device = NULL;
-        kf_device_desc desc = {.backend = "opencl", .index = i};
+        kf_device_desc desc = {.backend = "opencl", .index = i, .read_kernels = true};
         ASSERT_OK(kf_device_open(&desc, &device));
         open_rig(&rig, device);
         body(&rig);

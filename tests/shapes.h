@@ -12,13 +12,25 @@ static inline bool few_wanted(void)
     return getenv("KFUSE_FEW") && !getenv("KFUSE_LONG");
 }
 
-static const int64_t widths[] = {1,    2,    3,    7,    31,   32,   33,   63,    64,
-                                 65,   127,  128,  129,  255,  256,  257,  781,   1000,
-                                 1023, 1024, 1025, 2048, 4095, 4096, 4097, 16385, 32769};
+static const int64_t widths[] = {1,    2,     3,     7,     31,    32,    33,     63,
+                                 64,   65,    127,   128,   129,   255,   256,    257,
+                                 781,  1000,  1023,  1024,  1025,  2048,  4095,   4096,
+                                 4097, 16385, 32769, 65535, 65536, 65537, 131072, 400003};
 /* where each program costs seconds of compiling: every default of threads, vectors and alignment */
 static const int64_t some_widths[] = {1,   2,   7,    31,   32,   33,   64,   129,
                                       256, 781, 1000, 1025, 2048, 4097, 16385};
 static const int64_t few_widths[] = {1, 7, 33, 129, 257, 1000};
+
+typedef struct width_list {
+    const int64_t *at;
+    int count;
+} width_list;
+#define WIDTHS(list) ((width_list){(list), (int)(sizeof(list) / sizeof *(list))})
+static inline width_list width_choice(bool few, bool some)
+{
+    return few ? WIDTHS(few_widths) : some ? WIDTHS(some_widths) : WIDTHS(widths);
+}
+
 static const int64_t long_shapes[][2] = {
     {1, 1},      {3, 1},       {65537, 3},  {1823, 781}, {5, 50257},   {3, 131072},
     {7, 262147}, {2, 4194304}, {131, 4096}, {16, 16384}, {300, 32768}, {1024, 4097},

@@ -35,6 +35,7 @@ typedef struct subject {
     kf_dtype dtype;
     const char *way; /* knobs of every case from here on; NULL = defaults */
     bool all;        /* every case from here on has every optional tensor */
+    int runs;        /* of every case from here on; 0 = the usual two */
     int ran, refused;
     char name[160];
 } subject;
@@ -54,9 +55,9 @@ static bool long_run(const subject *s)
     return !(kf_device_target(s->on->device)->capabilities & KF_CAP_CPU) || getenv("KFUSE_LONG");
 }
 
-/* On a CPU device every shape meets f32, fewer meet bf16, the small ones f16, which takes the same
- * ways; lanes that look for other mistakes (KFUSE_BRIEF) take the small ones in f32 alone.
- * KFUSE_LONG=1 leaves nothing out. */
+/* On a CPU device every width meets f32 and bf16, the small ones f16, which takes the same ways;
+ * where KFUSE_SOME is set a choice of them meets f32, fewer bf16; lanes that look for other
+ * mistakes (KFUSE_BRIEF) take the small ones in f32 alone. KFUSE_LONG=1 leaves nothing out. */
 static bool brief(const subject *s)
 {
     const bool small = s->dtype == KF_F16 || (few_wanted() && s->dtype != KF_F32);
@@ -92,6 +93,7 @@ static void check_case(subject *s, const kf_case *c, kf_distribution distributio
     kf_verify_options options = {
         .distribution = distribution,
         .seed = c->seed,
+        .runs = s->runs,
         /* a simulator and memcheck know only whole buffers: a guard would hide an overrun */
         .exact_size =
             simulated(s) || (getenv("KFUSE_GUARD") && !strcmp(getenv("KFUSE_GUARD"), "0"))};
@@ -134,16 +136,15 @@ static kf_case make_case(const subject *s, const int64_t *dims)
 
 static void check_rows(subject *s)
 {
-    const bool all = long_run(s),
-               few = simulated(s) || few_wanted() || (!all && s->dtype != KF_F32);
-    const int64_t *list = few ? few_widths : all ? widths : some_widths;
-    const size_t bytes = few ? sizeof few_widths : all ? sizeof widths : sizeof some_widths;
-    const int count = (int)(bytes / sizeof *list);
-    for (int i = 0; i < count; i++) {
-        const kf_case c = make_case(s, (int64_t[]){list[i] < 64 && !few ? 133 : 3, list[i]});
+    const bool some = !long_run(s) && getenv("KFUSE_SOME"),
+               few = simulated(s) || few_wanted() || (some && s->dtype != KF_F32);
+    const width_list list = width_choice(few, some);
+    for (int i = 0; i < list.count; i++) {
+        const int64_t rows = (list.at[i] < 64 && !few ? 131 : 1) + i % 3;
+        const kf_case c = make_case(s, (int64_t[]){rows, list.at[i]});
         check_case(s, &c, KF_DIST_NORMAL);
     }
-    for (int i = 0; i < (all ? LONG_SHAPES : few ? 2 : 6); i++) {
+    for (int i = 0; i < (long_run(s) ? LONG_SHAPES : few ? 2 : 6); i++) {
         kf_case c = make_case(s, long_shapes[i]);
         if (!few || c.dim[0] * c.dim[1] < 16384)
             check_case(s, &c, KF_DIST_NORMAL);
@@ -293,10 +294,9 @@ static void reruns_are_bit_equal(void **state)
         skip();
     const int64_t rows = kf_op_dim_count(s->op) == 2 ? 64 : 65536,
                   dims[2] = {brief(s) ? 7 : rows, brief(s) ? 33 : 1000};
-    kf_case c = make_case(s, dims);
-    for (int i = 0; i < 10;
-         i++) /* each verification compares two runs bit by bit, from the same seed */
-        check_case(s, &c, KF_DIST_NORMAL);
+    const kf_case c = make_case(s, dims);
+    s->runs = 100;
+    check_case(s, &c, KF_DIST_NORMAL);
 }
 
 /* ---- devices and main --------------------------------------------------------------------- */
