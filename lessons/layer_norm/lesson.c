@@ -332,7 +332,7 @@ static kf_status run(const kf_lesson_context *context)
 const kf_lesson kf_lesson_layer_norm = {
     .name = "layer_norm",
     .title = "Five launches, or one; and why the variance is taken about the mean",
-    .number = 2,
+    .number = 3,
     .ops = "layer_norm",
     .run = run,
 };

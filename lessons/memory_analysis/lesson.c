@@ -140,7 +140,7 @@ static kf_status run(const kf_lesson_context *context)
 const kf_lesson kf_lesson_memory_analysis = {
     .name = "memory_analysis",
     .title = "What every launch reads and writes: declared, executed, measured",
-    .number = 3,
+    .number = 4,
     .ops = "softmax",
     .any_op = true,
     .draws = true,
