@@ -16,7 +16,11 @@ static const int64_t widths[] = {1,    2,     3,     7,     31,    32,    33,   
                                  64,   65,    127,   128,   129,   255,   256,    257,
                                  781,  1000,  1023,  1024,  1025,  2048,  4095,   4096,
                                  4097, 16385, 32769, 65535, 65536, 65537, 131072, 400003};
-/* where each program costs seconds of compiling: every default of threads, vectors and alignment */
+/* where each program costs seconds of compiling, the test plan's, and the defaults' edges */
+static const int64_t cpu_widths[] = {1,    2,    3,    7,     31,    32,    33,    64,     127,
+                                     128,  129,  256,  781,   1000,  1023,  1024,  1025,   2048,
+                                     4095, 4096, 4097, 16385, 65535, 65536, 65537, 131072, 400003};
+/* where that is slow: every default of threads, vectors and alignment */
 static const int64_t some_widths[] = {1,   2,   7,    31,   32,   33,   64,   129,
                                       256, 781, 1000, 1025, 2048, 4097, 16385};
 static const int64_t few_widths[] = {1, 7, 33, 129, 257, 1000};
@@ -26,9 +30,12 @@ typedef struct width_list {
     int count;
 } width_list;
 #define WIDTHS(list) ((width_list){(list), (int)(sizeof(list) / sizeof *(list))})
-static inline width_list width_choice(bool few, bool some)
+static inline width_list width_choice(bool few, bool some, bool cpu)
 {
-    return few ? WIDTHS(few_widths) : some ? WIDTHS(some_widths) : WIDTHS(widths);
+    return few    ? WIDTHS(few_widths)
+           : some ? WIDTHS(some_widths)
+           : cpu  ? WIDTHS(cpu_widths)
+                  : WIDTHS(widths);
 }
 
 static const int64_t long_shapes[][2] = {

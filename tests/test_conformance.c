@@ -138,7 +138,7 @@ static void check_rows(subject *s)
 {
     const bool some = !long_run(s) && getenv("KFUSE_SOME"),
                few = simulated(s) || few_wanted() || (some && s->dtype != KF_F32);
-    const width_list list = width_choice(few, some);
+    const width_list list = width_choice(few, some, !long_run(s));
     for (int i = 0; i < list.count; i++) {
         const int64_t rows = (list.at[i] < 64 && !few ? 131 : 1) + i % 3;
         const kf_case c = make_case(s, (int64_t[]){rows, list.at[i]});
