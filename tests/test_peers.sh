@@ -36,6 +36,21 @@ refuses 'a whole number from 3 to 99' softmax --samples=1
 refuses 'invalid choice' softmax --device=gpu
 refuses 'bf16 needs torch' softmax --device=numpy --dtype=bf16
 
+# what TileLang's kernels hold must be whole rows, in few enough registers of few enough threads
+"${python:-python3}" - "$source/bench/peers" << 'PYTHON' || failed=1
+import sys
+sys.path.insert(0, sys.argv[1])
+import peer_tilelang as peer
+for size in (2, 4):
+    for cols in range(1, peer.HELD + 1):
+        plans = peer.narrow_plans(5, cols) if cols <= peer.NARROW else peer.wide_plans(cols, size)
+        bad = [(tall, width, threads) for tall, width, threads in plans
+               if width < cols or threads > 1024 or threads & (threads - 1) or tall * width > threads * 64
+               or threads == 1024 and tall * width > threads * 32]
+        if bad or not plans:
+            sys.exit("%d columns of %d bytes: %s of %s" % (cols, size, bad or "no plan", plans))
+PYTHON
+
 if [ -z "$python" ]; then
     echo 'no NumPy: nothing was measured'
     [ $failed -eq 0 ] && exit 77
@@ -81,7 +96,8 @@ PYTHON
 }
 
 expect 0 peers --list
-says 'kfuse_fused' 'not here: torch is not installed'
+says 'kfuse_fused' 'not here: torch is not installed' 'TileLang, kernels of our own: not here' \
+    'TVM under its default schedules: not here'
 
 expect 0 peers softmax cross_entropy_grad elementwise --shape=16x33 --dtype=f32,f16 \
     --samples=3 --processes=2 -o jsonl:small.jsonl

@@ -1,5 +1,5 @@
-"""Libraries of ready kernels, where they are installed: QuACK, Liger. And the places of those that have nothing ready
-for kfuse's operations yet. SPDX-License-Identifier: Apache-2.0"""
+"""Libraries of ready kernels, where they are installed: QuACK, Liger. And the place of one that has nothing ready for
+kfuse's operations yet. SPDX-License-Identifier: Apache-2.0"""
 
 import importlib
 import importlib.metadata
@@ -94,14 +94,10 @@ def liger(world, case, sets):
     return Call(positional(case, choose("Liger", functions, case)), how=how, keep=bias)
 
 
-# ---- places -------------------------------------------------------------------------------------------------
+# ---- a place ------------------------------------------------------------------------------------------------
 
 def attention_only(_world, case, _sets):
     raise Refused(f"it has attention, which kfuse does not have yet, not {case.op.name}")
-
-
-def no_ready_kernel(_world, case, _sets):
-    raise Refused(f"a compiler without a ready {case.op.name}; no schedule was written for it here yet")
 
 
 PEERS = [
@@ -109,6 +105,4 @@ PEERS = [
     Peer("liger", "Liger", probe("liger_kernel", "liger-kernel"), liger),
     Peer("flash_attn", "FlashAttention: a place kept for attention", probe("flash_attn", "flash-attn-4"),
          attention_only, usual=""),
-    Peer("tilelang", "TileLang: a place", probe("tilelang", "tilelang"), no_ready_kernel, usual=""),
-    Peer("tvm", "TVM: a place", probe("tvm", "apache-tvm"), no_ready_kernel, usual=""),
 ]

@@ -6,15 +6,18 @@ import peer_jax
 import peer_numpy
 import peer_others
 import peer_roofs
+import peer_tilelang
 import peer_torch
 import peer_triton
+import peer_tvm
 
 OURS = "kfuse_fused"
 
 
 def peers():
     """Those that share one process."""
-    return [peer for module in (peer_roofs, kfuse_lib, peer_torch, peer_triton, peer_jax, peer_others, peer_numpy)
+    return [peer for module in (peer_roofs, kfuse_lib, peer_torch, peer_triton, peer_tilelang, peer_tvm, peer_jax,
+                                peer_others, peer_numpy)
             for peer in module.PEERS]
 
 
