@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { WORKSPACE_ALIGNMENT = 16 }; /* bytes: the widest access of a kernel */
+
 typedef struct exec_step {
     kf_kernel *kernel;
     kf_kernel_info info;
@@ -360,6 +362,9 @@ static kf_status check_run(const kf_exec *exec, kf_queue *queue, const kf_bindin
         return kf_fail(KF_INVALID,
                        "kf_run: the workspace holds %zu bytes; %zu on the exec's device are needed",
                        workspace->bytes, exec->plan->scratch_bytes);
+    if (workspace && workspace->alignment % WORKSPACE_ALIGNMENT)
+        return kf_fail(KF_INVALID, "kf_run: the workspace needs an address of %d-byte alignment",
+                       WORKSPACE_ALIGNMENT);
     return check_aliases(exec, bindings);
 }
 

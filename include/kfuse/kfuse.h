@@ -3,13 +3,20 @@
  * In the manner of FFTW: describe a problem (an op, its tensors, its attributes), make a plan for a
  * target, prepare the plan on a device once, run it many times on buffers and queues of your own.
  *
- *     kf_problem *problem;  kf_plan *plan;  kf_exec *exec;
+ *     kf_device_open(&(kf_device_desc){.backend = "cuda"}, &device);
+ *     kf_queue_open(device, NULL, &queue);
+ *     kf_buffer_open(device, &(kf_buffer_desc){.bytes = 2 * 4096 * 4096 * 4}, &buffer);
+ *     kf_tensor_contiguous(KF_F32, 2, (int64_t[]){4096, 4096}, &x);
  *     kf_problem_open("softmax", &problem);
  *     kf_problem_tensor(problem, "x", &x);          shapes and strides, no data
- *     kf_problem_tensor(problem, "y", &y);
+ *     kf_problem_tensor(problem, "y", &x);
  *     kf_plan_open(problem, NULL, kf_device_target(device), &plan);
  *     kf_prepare(plan, device, &exec);              compiles, loads, allocates
+ *     kf_binding bindings[] = {{buffer, 0}, {buffer, 4096 * 4096}};     in the op's order
  *     kf_run(exec, queue, bindings, NULL);          only enqueues
+ *     kf_queue_finish(queue);
+ *
+ * <kfuse/calls.h> has the same as one line: kf_softmax(calls, &x, &y, NULL).
  *
  * Errors: every call returns a kf_status; for anything but KF_OK, kf_error() holds one sentence
  * of this thread that names the call, the code and what can be done. The library prints nothing,
@@ -176,7 +183,8 @@ typedef struct kf_buffer_desc {
     size_t bytes;
     bool adopt;           /* wrap `native`, which stays the caller's */
     void *native;         /* CUdeviceptr cast to a pointer; cl_mem */
-    size_t native_offset; /* of the wrapped range inside `native`, in bytes */
+    size_t native_offset; /* of the wrapped range inside `native`, in bytes; of a cl_mem a multiple
+                             of the device's alignment of buffers, else kf_binding.offset serves */
 } kf_buffer_desc;
 
 KF_API kf_status kf_buffer_open(kf_device *device, const kf_buffer_desc *desc, kf_buffer **buffer);
@@ -245,9 +253,10 @@ typedef struct kf_binding { /* all zero for an absent optional tensor */
 /* Enqueues the plan's steps on `queue` and returns: no allocation, no synchronisation, no look-up
  * by name, legal inside a recording or stream capture. `bindings` has one entry per tensor of the
  * op's table, in its order (kf_problem_index). `workspace` holds at least
- * kf_exec_workspace_bytes(), or is NULL for the exec's own, allocated by kf_prepare. One exec is in
- * flight on one queue at a time. The groups of a plan of variant fused_split wait for one another:
- * two of these at once on queues of different priority may wait for each other's places for ever.
+ * kf_exec_workspace_bytes(), at an address of 16-byte alignment, or is NULL for the exec's own,
+ * allocated by kf_prepare. One exec is in flight on one queue at a time. The groups of a plan of
+ * variant fused_split wait for one another: two of these at once on queues of different priority
+ * may wait for each other's places for ever.
  */
 KF_API kf_status kf_run(kf_exec *exec, kf_queue *queue, const kf_binding *bindings,
                         kf_buffer *workspace);
@@ -336,7 +345,7 @@ KF_API kf_status kf_op_attribute(int op, int attribute, kf_attribute_info *info)
 }
 #endif
 
-/* Generated from the ops' tables: their names, later their typed calls. */
+/* The ops' names (KF_OP_SOFTMAX, ...), generated from their tables. */
 #if defined(__has_include)
 #if __has_include(<kfuse/ops.h>)
 #include <kfuse/ops.h>
