@@ -90,6 +90,8 @@ def _of_torch(tensor, what: str) -> View:
 def _of_numpy(array, what: str) -> View:
     if not array.dtype.isnative:
         raise InvalidError(f"'{what}' has bytes in another order than this machine's")
+    if hasattr(array, "mask"):
+        raise InvalidError(f"'{what}' is masked (numpy.ma), which no operation looks at: fill it first (filled())")
     code = _code(array.dtype.name, what)
     strides = _in_elements(array.strides, code, what)
     address = array.__array_interface__["data"][0]

@@ -168,6 +168,7 @@ class Refusals(unittest.TestCase):
         x = normal(4, 20)
         self.refused(kfuse.InvalidError, "float64", kfuse.softmax, x.astype(float))
         self.refused(kfuse.InvalidError, "order", kfuse.softmax, x.astype(">f4"))
+        self.refused(kfuse.InvalidError, "masked", kfuse.softmax, np.ma.masked_array(x, x > 1))
         self.refused(kfuse.InvalidError, "negative", kfuse.softmax, x[:, ::-1])
         self.refused(kfuse.InvalidError, "needs the tensor 'x'", kfuse.softmax, None)
         self.refused(kfuse.InvalidError, "9 axes", kfuse.softmax, normal(*[1] * 9))
