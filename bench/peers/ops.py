@@ -71,7 +71,8 @@ ALL = (
     Op("elementwise_chain", FLAT[:1], (Tensor("y", "n"),), truth.chain, dims="n", attributes={"length": 3},
        anchors="f32 67108864"),
     Op("softmax", X, Y, truth.softmax,
-       anchors="f32,bf16 4096x4096,8192x512,1823x781,16384x4096,4096x32768,1024x131072,1x128256,4x1048576"),
+       anchors="f32,bf16 4096x4096,8192x512,8192x8192,1823x781,16384x4096,4096x32768,1024x131072,1x128256,"
+               "4x1048576"),
     Op("log_softmax", X, Y, truth.log_softmax, anchors="f32,bf16 4096x4096,8192x50257"),
     Op("layer_norm", X + WEIGHT, Y, truth.layer_norm, options="weight", anchors=NORM_SHAPES),
     Op("rms_norm", X + WEIGHT, Y, truth.rms_norm, options="weight", anchors=NORM_SHAPES),

@@ -33,6 +33,10 @@ def choose(name, functions, case):
 
 # ---- QuACK --------------------------------------------------------------------------------------------------
 
+QUACK = ("softmax", "softmax_backward", "rms_norm", "layer_norm", "add_rms_norm", "cross_entropy",
+         "cross_entropy_grad", "rms_norm_backward")
+
+
 def quack(_world, case, sets):
     # by name: the package has functions of the same names in the modules' places
     cross_entropy, rmsnorm, softmax = (
@@ -101,7 +105,7 @@ def attention_only(_world, case, _sets):
 
 
 PEERS = [
-    Peer("quack", "QuACK", probe("quack", "quack-kernels"), quack),
+    Peer("quack", "QuACK", probe("quack", "quack-kernels"), quack, ops=QUACK),
     Peer("liger", "Liger", probe("liger_kernel", "liger-kernel"), liger),
     Peer("flash_attn", "FlashAttention: a place kept for attention", probe("flash_attn", "flash-attn-4"),
          attention_only, usual=""),

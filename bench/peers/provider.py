@@ -37,6 +37,10 @@ class Peer:
     build: Callable
     rival: bool = True          # may be the best peer: neither kfuse itself nor a roof
     usual: str = "gpu cpu"      # where it takes part without being named
+    ops: tuple = ()             # all that it has, where that is known without asking it
+
+    def has(self, op):
+        return not self.ops or op in self.ops
 
 
 @dataclass

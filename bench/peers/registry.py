@@ -35,5 +35,10 @@ def usual(gpu):
     return [peer.name for peer in peers() if kind in peer.usual.split() or peer.usual == ""] + [kfuse_cmd.NAME]
 
 
+def might_run(name, op):
+    """A rival that has this op: where it gives no time something went wrong."""
+    return any(peer.name == name and peer.rival and peer.has(op) for peer in peers())
+
+
 def rivals():
     return [peer.name for peer in peers() if peer.rival]

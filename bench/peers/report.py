@@ -42,6 +42,13 @@ def process_ratios(rows, ours, best):
     return [timing.ratio(pair[ours], pair[best]) for _, pair in sorted(samples.items()) if len(pair) == 2]
 
 
+def failures(rows, times):
+    """{peer: why} of the rivals that might have run and gave no time: nobody knows that they are slower."""
+    return {row["peer"]: row["reason"] or row["status"] for row in rows
+            if row["status"] in ("failed", "wrong") and row["peer"] not in times
+            and registry.might_run(row["peer"], row["form"])}
+
+
 def summarise(rows, gpu):
     """The record of one case over all processes: kfuse fused against the best peer."""
     times = medians(rows)
@@ -52,7 +59,7 @@ def summarise(rows, gpu):
     record = {"record": "ratio", "op": first["op"], "form": first["form"], "dtype": first["dtype"],
               "shape": first["shape"], "with": first["with"], "device": first["device"], "cache": first["cache"],
               "ours": registry.OURS, "best": best, "medians_ns": times, "roof_ns": roof, "ratio": None, "ratios": [],
-              "limit": None, "verdict": None}
+              "limit": None, "verdict": None, "failed": failures(rows, times)}
     ratios = process_ratios(rows, registry.OURS, best) if best else []
     if not ratios:
         return record
@@ -80,6 +87,11 @@ def micro(nanoseconds):
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
 
 
+def star(record):
+    """Behind a verdict from which a peer is missing that might have run."""
+    return "*" if record["failed"] else ""
+
+
 def line_of(record):
     times, ratio = record["medians_ns"], record["ratio"]
     best = record["best"]
@@ -89,7 +101,7 @@ def line_of(record):
             micro(times.get("kfuse_unfused")), micro(times.get(registry.OURS)), micro(times.get("kfuse_opencl")),
             f"{best} {micro(times[best])}" if best else "-",
             f"{ratio['median']:.3f} ({ratio['p20']:.3f}..{ratio['p80']:.3f})" if ratio else "-",
-            "-" if record["verdict"] in (None, "CPU") else f"<= {record['limit']:.2f} {record['verdict']}",
+            "-" if record["verdict"] in (None, "CPU") else f"<= {record['limit']:.2f} {record['verdict']}{star(record)}",
             ", ".join(f"{peer} {micro(time)}" for time, peer in others)]
 
 

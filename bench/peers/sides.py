@@ -4,6 +4,8 @@ functions that truth.py is written in. SPDX-License-Identifier: Apache-2.0"""
 import math
 import zlib
 
+from provider import Missing
+
 LEAST_BYTES = 512 << 20   # of all sets together on a GPU, as in harness/sets.c
 CACHES = 3
 LEAST_SETS = 3
@@ -149,6 +151,17 @@ class TorchSide:
         return max(1, min(count, MOST_SETS, int(MEMORY_SHARE * properties.total_memory) // max(set_bytes, 1)))
 
 
+def open_side(device):
+    """The side of "numpy", "cpu" or "cuda"; Missing where its library is."""
+    name, package = ("NumPy", "numpy") if device == "numpy" else ("torch", "torch")
+    try:
+        return NumpySide() if device == "numpy" else TorchSide(device)
+    except ImportError as error:
+        words = (str(error).splitlines() or [repr(error)])[0]
+        said = "is not installed" if getattr(error, "name", None) == package else f"does not import: {words}"
+        raise Missing(f"{name} {said}") from error
+
+
 def fill(side, case, tensor, seed):
     """One fresh input; those that follow from others come later."""
     shape, dtype = case.shape_of(tensor), case.dtype_of(tensor)
@@ -164,13 +177,13 @@ def fill(side, case, tensor, seed):
     return values
 
 
-def slices(case, chunk=SLICE):
-    """Ranges of the leading dim, each of about `chunk` elements."""
+def slices(case):
+    """Ranges of the leading dim, each of about SLICE elements."""
     sizes = [size for size in case.shape_of(case.op.inputs[0])]
     row = 1
     for size in sizes[1:]:
         row *= size
-    step = max(1, chunk // max(row, 1))
+    step = max(1, SLICE // max(row, 1))
     return [(first, min(first + step, sizes[0])) for first in range(0, sizes[0], step)]
 
 

@@ -49,8 +49,8 @@ class GraphLane:
     """A provider whose work can be captured."""
     path = "graph"
 
-    def __init__(self, side, call, sets, outputs, pool):
-        self.side, self.call, self.sets, self.outputs, self.pool = side, call, sets, outputs, pool
+    def __init__(self, side, call, sets, pool):
+        self.side, self.call, self.sets, self.pool = side, call, sets, pool
         self.torch = side.module
         self.first, self.last = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         self.graph, self.calls, self.ring = None, 0, None
@@ -90,9 +90,7 @@ class GraphLane:
         return self.first.elapsed_time(self.last) * 1e-3 / self.calls
 
     def left_behind(self):
-        """What the replays left of set 0, to be checked before the next provider is captured."""
-        for name in self.outputs:
-            self.side.poison(self.sets[0][name])
+        """What a replay leaves of set 0, to be checked before the next provider is captured."""
         self.replay()
         returned, self.ring = self.ring[0], None
         return returned
@@ -139,7 +137,7 @@ def fastest(side, runs, sets):
     for run in runs:
         try:
             run(sets[0])
-            lane = GraphLane(side, Call(run), sets, [], Pool(side))
+            lane = GraphLane(side, Call(run), sets, Pool(side))
             times.append(min(lane.sample() for _ in range(3)))
         except Exception as error:  # pylint: disable=broad-except  # too many registers, too much shared memory
             times.append(math.inf)

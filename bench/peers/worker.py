@@ -20,6 +20,7 @@ from provider import Missing, Refused, World
 
 KEPT = ("time_ns", "samples_ns", "path", "variant", "launches_per_sample", "sets", "bytes_min", "verified", "checked",
         "bad", "max_abs_err", "tolerance", "worst_err_over_bound", "device", "cache")
+REMEDY = "pip install -r bench/peers/requirements.txt"
 DEAD = 75  # exit code: the device's context is of no use any more
 
 
@@ -33,10 +34,15 @@ class Worker:
     def __init__(self, job, rows):
         self.job, self.rows = job, rows
         self.plant = os.environ.get("KFUSE_PEERS_PLANT", "")
-        self.world = self.open_world()
-        self.side = self.world.side
         self.here, self.before = {}, {}
         self.versions = {}
+        try:
+            self.world = self.open_world()
+        except Missing as missing:  # without tensors nobody takes part
+            self.world = self.side = None
+            self.versions = {name: {"missing": str(missing)} for name in job["peers"]}
+            return
+        self.side = self.world.side
         for peer in registry.peers():
             if peer.name in job["peers"]:
                 self.probe(peer)
@@ -44,7 +50,7 @@ class Worker:
 
     def open_world(self):
         device = self.job["device"]
-        side = sides.NumpySide() if device == "numpy" else sides.TorchSide(device)
+        side = sides.open_side(device)
         self.write({"probing": "libkfuse"})
         try:
             if "libkfuse" in self.job["gone"]:
@@ -88,6 +94,9 @@ class Worker:
             time.sleep(3600)
 
     def describe(self):
+        if not self.side:
+            self.write({"describe": {}, "peers": self.versions, "side": None})
+            return
         device = {"name": self.side.name}
         if self.side.gpu:
             cuda = self.side.module.cuda
@@ -119,16 +128,20 @@ class Worker:
         call = peer.build(self.world, case, sets)
         if call.roof:
             return self.lane(case, call, sets, pool), call, check.Verdict()
-        for tensor in case.op.outputs:
-            self.side.poison(sets[0][tensor.name])
+        self.poison(case, sets[0])
         call.run(sets[-1])
         returned = call.run(sets[0])
         verdict = self.judge(case, peer, call, sets, call.left() if call.left else returned)
         if verdict.reason:
             return None, call, verdict
         lane = self.lane(case, call, sets, pool)
+        self.poison(case, sets[0])
         again = self.judge(case, peer, call, sets, lane.left_behind())
         return (None if again.reason else lane), call, again
+
+    def poison(self, case, data):
+        for tensor in case.op.outputs:
+            self.side.poison(data[tensor.name])
 
     def judge(self, case, peer, call, sets, returned):
         self.side.wait()
@@ -140,7 +153,7 @@ class Worker:
 
     def lane(self, case, call, sets, pool):
         if self.side.gpu and not call.batch:
-            return timing.GraphLane(self.side, call, sets, [tensor.name for tensor in case.op.outputs], pool)
+            return timing.GraphLane(self.side, call, sets, pool)
         return timing.HostLane(self.side, call, sets)
 
     def new_pool(self):
@@ -156,6 +169,8 @@ class Worker:
                 continue
             self.at(index, name)
             try:
+                if not peer.has(case.op.name):
+                    raise Refused(f"{peer.what} has no {case.op.name}")
                 lane, call, verdict = self.ready(case, peer, sets, pool)
                 if lane:
                     lanes[name] = (lane, call, verdict)
@@ -254,6 +269,9 @@ def main():
         worker = Worker(job, rows)
         if job.get("only_describe"):
             worker.describe()
+        elif not worker.side:
+            alone = ", or numpy alone" if job["device"] == "numpy" else ""
+            sys.exit(f"{next(iter(worker.versions.values()))['missing']}; {REMEDY}{alone}")
         else:
             worker.run()
         rows.flush()
