@@ -2,13 +2,15 @@
 # label: opencl
 # timeout: 600
 # bench/peers/run.py in its small form: NumPy and kfuse on an OpenCL CPU device. Mistakes caught: a time for a result
-# that is wrong, one peer that stops all the others, rows that nothing can read, an argument that is guessed at.
+# that is wrong, one peer that stops all the others, rows that nothing can read, an argument that is guessed at; and
+# those of bench/peers/tests/, which need neither kfuse nor a device, only NumPy or torch for some.
 # SPDX-License-Identifier: Apache-2.0
 set -u
 source=$(cd "$(dirname "$0")/.." && pwd)
 run=$source/bench/peers/run.py
 build=${KFUSE_BUILD:?}
 python=$("$source/scripts/python_with" numpy) || python=
+torch=$("$source/scripts/python_with" numpy torch) || torch=
 # shellcheck source=tests/expect.bash
 . "$(dirname "$0")/expect.bash"
 export KFUSE_LIBRARY=$build/libkfuse.so KFUSE_COMMAND=$build/kfuse PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
@@ -50,6 +52,37 @@ for size in (2, 4):
         if bad or not plans:
             sys.exit("%d columns of %d bytes: %s of %s" % (cols, size, bad or "no plan", plans))
 PYTHON
+
+units() { # PYTHON TEST...: tests of bench/peers/tests, in it
+    local unit=$1 name
+    shift
+    for name in "$@"; do
+        "$unit" "$source/bench/peers/tests/test_$name.py" > "$work/log" 2>&1 || { cat "$work/log" && failed=1; }
+        sed -n "s/^Ran /test_$name.py: ran /p; s/^OK (/  (/p" "$work/log"
+    done
+}
+units "${python:-python3}" report timing check truth worker
+[ "${torch:-$python}" = "$python" ] || units "$torch" check
+
+# without NumPy everybody is listed with the reason, and a run says what would help
+mkdir "$work/bare"
+for name in numpy torch; do
+    echo "raise ModuleNotFoundError(\"No module named '$name'\", name='$name')" > "$work/bare/$name.py"
+done
+bare() {
+    PYTHONPATH=$work/bare "${python:-python3}" "$run" "$@"
+}
+expect 0 bare --list
+says 'numpy             NumPy, one call per line of the formula: not here: NumPy is not installed' \
+    'kfuse_fused       kfuse, the variant that it chooses itself: not here: NumPy is not installed'
+[ "$(grep -c ': not here: NumPy is not installed$' <<< "$text")" -eq 18 ] ||
+    { echo "not all are listed: $text"; failed=1; }
+expect 3 bare softmax -o jsonl:bare.jsonl
+[ "$text" = 'run.py: NumPy is not installed; pip install -r bench/peers/requirements.txt, or numpy alone' ] ||
+    { echo "without NumPy: $text"; failed=1; }
+grep -qx '{"exit":3,"record":"end"}' bare.jsonl || { echo "without NumPy: $(cat bare.jsonl)"; failed=1; }
+expect 3 bare softmax --device=cpu
+says 'run.py: torch is not installed; pip install -r bench/peers/requirements.txt'
 
 if [ -z "$python" ]; then
     echo 'no NumPy: nothing was measured'

@@ -101,7 +101,8 @@ def line_of(record):
             micro(times.get("kfuse_unfused")), micro(times.get(registry.OURS)), micro(times.get("kfuse_opencl")),
             f"{best} {micro(times[best])}" if best else "-",
             f"{ratio['median']:.3f} ({ratio['p20']:.3f}..{ratio['p80']:.3f})" if ratio else "-",
-            "-" if record["verdict"] in (None, "CPU") else f"<= {record['limit']:.2f} {record['verdict']}{star(record)}",
+            "-" if record["verdict"] in (None, "CPU")
+            else f"<= {record['limit']:.2f} {record['verdict']}{star(record)}",
             ", ".join(f"{peer} {micro(time)}" for time, peer in others)]
 
 
