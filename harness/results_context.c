@@ -75,6 +75,26 @@ static json_t *cpu_json(void)
     return name ? name : json_null();
 }
 
+/* A word of the command line. Of an absolute path (PATH, jsonl:PATH, --input=x=PATH) the file's
+ * name alone: the folders of the machine that measured tell nobody anything. */
+static json_t *word_json(const char *word)
+{
+    const char *last = strrchr(word, '/');
+    size_t kept = 0; /* characters in front of the path */
+    while (word[kept] && (word[kept] != '/' || (kept && !strchr(":=", word[kept - 1]))))
+        kept++;
+    if (!word[kept])
+        return kf_json_text(word);
+    char *text = malloc(kept + strlen(last));
+    if (!text)
+        return NULL;
+    memcpy(text, word, kept);
+    strcpy(text + kept, last + 1);
+    json_t *json = kf_json_text(text);
+    free(text);
+    return json;
+}
+
 json_t *kf_context_json(int argc, char **argv)
 {
     json_t *context = json_object(), *list = json_array();
@@ -84,7 +104,7 @@ json_t *kf_context_json(int argc, char **argv)
         return NULL;
     }
     for (int i = 0; i < argc; i++)
-        json_array_append_new(list, kf_json_text(argv[i]));
+        json_array_append_new(list, word_json(argv[i]));
     set(context, "date", date_json());
     set(context, "host", host_json());
     set(context, "kfuse", version_json());

@@ -93,10 +93,12 @@ static void must(kf_status status)
 
 static kf_sink *open_sink(const char *spec)
 {
-    static char *argv[] = {(char *)"kfuse", (char *)"bench", (char *)"na\xffme"};
+    static char *argv[] = {(char *)"kfuse",    (char *)"bench",
+                           (char *)"na\xffme", (char *)"jsonl:/home/me/rows.jsonl",
+                           (char *)"/",        (char *)"a/b"};
     static const kf_device_info *const devices[] = {&gpu};
     kf_sink *sink = NULL;
-    must(kf_sink_open(spec, 3, argv, &sink));
+    must(kf_sink_open(spec, 6, argv, &sink));
     must(kf_sink_context(sink, devices, 1));
     return sink;
 }

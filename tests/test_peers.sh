@@ -133,9 +133,9 @@ says 'kfuse_fused' 'not here: torch is not installed' 'TileLang, kernels of our 
     'TVM under its default schedules: not here'
 
 expect 0 peers softmax cross_entropy_grad elementwise --shape=16x33 --dtype=f32,f16 \
-    --samples=3 --processes=2 -o jsonl:small.jsonl
+    --samples=3 --processes=2 -o "jsonl:$PWD/small.jsonl"
 says 'proves nothing about GPUs' 'softmax f32 16x33' 'triton: not here'
-rows small.jsonl 'records[0]["record"] == "run" and "softmax" in context["argv"] and context["date"]' \
+rows small.jsonl 'records[0]["record"] == "run" and "softmax" in context["argv"] and context["date"] and "jsonl:small.jsonl" in context["argv"]' \
     'context["peers"]["numpy"]["version"] and context["peers"]["torch_fused"]["missing"] and "git" in context["kfuse"]' \
     'end == {"record": "end", "exit": 0}' 'timed("kfuse_fused") and timed("kfuse_unfused") and timed("kfuse_opencl")' \
     'len(peers["kfuse_fused"]) == 12 and len(peers["kfuse_opencl"]) == 6' 'len(ratios) == 6' \

@@ -138,6 +138,21 @@ static void json_has_every_published_field(void **state)
     json_decref(json);
 }
 
+/* Catches folders of the machine that measured among what is published with the rows. */
+static void of_absolute_paths_the_name_stays(void **state)
+{
+    static const char *const word[] = {"kfuse", "bench", NULL, "jsonl:rows.jsonl", "", "a/b"};
+    const kf_result row = make_row();
+    (void)state;
+    write_rows(spec_of("json", "paths"), &row, 1, 0);
+    json_t *json = load("paths"), *argv = json_object_get(json_object_get(json, "context"), "argv");
+    assert_int_equal(json_array_size(argv), 6);
+    for (size_t i = 0; i < 6; i++)
+        if (word[i])
+            assert_string_equal(json_string_value(json_array_get(argv, i)), word[i]);
+    json_decref(json);
+}
+
 /* Catches a time printed for an output that is wrong or was never judged, in any format. */
 static void no_time_without_a_verified_output(void **state)
 {
@@ -342,6 +357,7 @@ int main(void)
         cmocka_unit_test(rows_survive_writing_and_reading),
         cmocka_unit_test(an_axis_survives_writing_and_reading),
         cmocka_unit_test(json_has_every_published_field),
+        cmocka_unit_test(of_absolute_paths_the_name_stays),
         cmocka_unit_test(no_time_without_a_verified_output),
         cmocka_unit_test(json_holds_no_nan),
         cmocka_unit_test(table_is_aligned),

@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -189,7 +190,8 @@ def context(argv, described, device, o):
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     peers = dict(described["peers"])
     return {"record": "run", "schema_version": SCHEMA, "context": {
-        "argv": ["run.py"] + argv, "date": now, "host": platform.node(), "os": platform.platform(),
+        # of absolute paths the file's name: folders of the machine that measured tell nobody anything
+        "argv": ["run.py"] + [re.sub("(^|[:=])/.*/", r"\1", word) for word in argv], "date": now, "host": platform.node(), "os": platform.platform(),
         "python": platform.python_version(), "kfuse": git_state(), "device": described["describe"], "peers": peers,
         "tensors": described["side"], "processes": o.processes,
         "protocol": "one process, CUDA graphs over rotating sets, cold L2, interleaved" if device == "cuda"
