@@ -84,7 +84,8 @@ if ! "$bare" -m venv "$scratch/venv" >"$scratch/log" 2>&1; then
 elif ! "$scratch/venv/bin/pip" download -q --no-deps -d "$scratch" 'setuptools>=61' >"$scratch/log" 2>&1; then
     echo "setuptools cannot be fetched here: pip was not tested"
 else
-    "$scratch/venv/bin/pip" install -q "$scratch/tree/python" >"$scratch/log" 2>&1 || {
+    PIP_NO_INDEX=1 PIP_FIND_LINKS=$scratch "$scratch/venv/bin/pip" install -q "$scratch/tree/python" \
+        >"$scratch/log" 2>&1 || { # what was fetched, without asking the network again
         cat "$scratch/log"
         fail "pip install ./python"
     }
