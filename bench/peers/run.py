@@ -191,7 +191,8 @@ def context(argv, described, device, o):
     peers = dict(described["peers"])
     return {"record": "run", "schema_version": SCHEMA, "context": {
         # of absolute paths the file's name: folders of the machine that measured tell nobody anything
-        "argv": ["run.py"] + [re.sub("(^|[:=])/.*/", r"\1", word) for word in argv], "date": now, "host": platform.node(), "os": platform.platform(),
+        "argv": ["run.py"] + [re.sub("(^|[:=])/(.*/)?", r"\1", word) for word in argv], "date": now,
+        "host": platform.node(), "os": platform.platform(),
         "python": platform.python_version(), "kfuse": git_state(), "device": described["describe"], "peers": peers,
         "tensors": described["side"], "processes": o.processes,
         "protocol": "one process, CUDA graphs over rotating sets, cold L2, interleaved" if device == "cuda"
